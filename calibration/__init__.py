@@ -1,0 +1,1 @@
+"""Estimates what the device applies: level, response, gains, delays, positions."""

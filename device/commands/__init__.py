@@ -1,0 +1,1 @@
+"""The sub-commands of `soundpost` that run on the sensor, one module each."""

@@ -1,0 +1,1 @@
+"""torch to ONNX to quantised TFLite, parity, bundle."""

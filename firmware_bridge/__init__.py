@@ -1,0 +1,1 @@
+"""Bytes of the array's firmware: RTP in, aligned blocks out."""

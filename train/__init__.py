@@ -1,0 +1,1 @@
+"""Data sets, students, teachers, losses, recipes and metrics."""
