@@ -1,0 +1,141 @@
+"""Blocks of sound to detections: what `run` does live and `replay` does to a file, one and same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from soundpost.device.audio import AudioBlock, StreamResampler, select_channel
+from soundpost.device.bundle import Bundle
+from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.features import FloatArray, LogMelStream
+from soundpost.device.interpreter import Interpreter
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """One window through the model.
+
+    first_sample : of the window, at the front end's rate
+    scores : (n_labels,) after the sigmoid
+    detections : what the detector made of it, in order
+    seconds : compute time of features, model and detector since the last window
+    """
+
+    first_sample: int
+    scores: FloatArray
+    detections: tuple[Detection, ...]
+    seconds: float
+
+
+class Pipeline:
+    """Channel choice, resampling, log-mel, windows, model and detector of one source.
+
+    Parameters
+    ----------
+    bundle, interpreter : the model and what runs it
+    classes : detector settings, one per label in the bundle's order (the bundle's own by default)
+    rate_hz : of the blocks that will come
+    channel : index, or "mix" for the mean of all
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        interpreter: Interpreter,
+        rate_hz: int,
+        *,
+        classes: Sequence[ClassSettings] | None = None,
+        channel: int | str = "mix",
+    ) -> None:
+        manifest = bundle.manifest
+        front_end = manifest.front_end
+        self.bundle = bundle
+        self.rate_hz = rate_hz
+        self._interpreter = interpreter
+        self._channel = channel
+        self._n_frames = manifest.n_frames
+        self._hop_frames = manifest.hop_samples // front_end.hop_length
+        self._resampler = StreamResampler(rate_hz, front_end.sample_rate_hz)
+        # A first window ends after n_frames, the next ones a hop later each: in groups of a divisor
+        # of both, no window waits for a frame that it does not need.
+        group = int(np.gcd(self._n_frames, self._hop_frames))
+        self._stream = LogMelStream(front_end, min(group, 50))
+        self._frames = np.zeros((0, front_end.n_mels), np.float32)
+        self._first_frame = 0
+        self._start = 0
+        self._expected: int | None = None
+        self._seconds = 0.0
+        self.gaps = 0
+        self.windows = 0
+        self.detector = EventDetector(
+            classes if classes is not None else manifest.classes,
+            manifest.window_samples,
+            manifest.hop_samples,
+            front_end.sample_rate_hz,
+        )
+
+    def to_source_sample(self, sample: int) -> int:
+        """Position at the source's rate of a position at the front end's rate."""
+        front_end_rate = self.bundle.manifest.front_end.sample_rate_hz
+        return round(sample * self.rate_hz / front_end_rate)
+
+    def push(self, block: AudioBlock) -> Iterator[ScoredWindow]:
+        """Add a block; yield every window that it completes.
+
+        A jump in the samples' numbers ends what was half heard: features, windows and smoothing
+        start afresh after it, and positions keep counting the stream's own samples.
+        """
+        started = time.perf_counter()
+        if self._expected is not None and block.first_sample != self._expected:
+            self.gaps += 1
+            self._restart(block.first_sample)
+        elif self._expected is None:
+            self._restart(block.first_sample)
+        self._expected = block.first_sample + len(block.samples)
+        mono = select_channel(block.samples, self._channel)
+        yield from self._advance(self._resampler.push(mono), started)
+
+    def finish(self) -> Iterator[ScoredWindow]:
+        """End of the stream: the resampler's rest, then the end of events still open."""
+        yield from self._advance(self._resampler.flush(), time.perf_counter())
+        ends = tuple(self.detector.flush())
+        if ends:
+            empty = np.zeros(len(self.bundle.manifest.labels), np.float32)
+            yield ScoredWindow(self._start, empty, ends, 0.0)
+
+    def _restart(self, first_sample: int) -> None:
+        rate = self.bundle.manifest.front_end.sample_rate_hz
+        self._resampler = StreamResampler(self.rate_hz, rate)
+        self._stream.reset()
+        self._frames = self._frames[:0]
+        self._first_frame = 0
+        self._start = round(first_sample * rate / self.rate_hz)
+
+    def _advance(self, samples: FloatArray, started: float) -> Iterator[ScoredWindow]:
+        hop_length = self.bundle.manifest.front_end.hop_length
+        new = self._stream.push(samples)
+        if len(new):
+            self._frames = np.concatenate([self._frames, new])
+        while len(self._frames) >= self._n_frames:
+            # Frames that the detector has not seen: all at first, then one hop.
+            fresh = (
+                self._frames[self._n_frames - self._hop_frames : self._n_frames]
+                if self._first_frame
+                else self._frames[: self._n_frames]
+            )
+            first = self._start + self._first_frame * hop_length
+            scores = self._interpreter.run(self._frames[: self._n_frames]).scores
+            detections = tuple(self.detector.update(first, scores, fresh))
+            self._frames = self._frames[self._hop_frames :]
+            self._first_frame += self._hop_frames
+            self.windows += 1
+            now = time.perf_counter()
+            window = ScoredWindow(first, scores, detections, self._seconds + now - started)
+            self._seconds, started = 0.0, now
+            yield window
+            started = time.perf_counter()
+        self._seconds += time.perf_counter() - started

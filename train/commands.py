@@ -1,0 +1,142 @@
+"""`soundpost train` and `soundpost evaluate`.
+
+torch is imported when a command runs, not when `soundpost --help` lists it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+
+from soundpost.device.command import Command
+from soundpost.device.errors import UsageError
+
+_TRAIN = """\
+Trains a student on a folder of labelled clips.
+
+RECIPE is a TOML file, or the name of one of ours (starter, finetune). DIR holds clips.csv with the
+columns filename,label,fold (and, if you have them, group,licence,attribution), or ESC-50 as
+published. A killed run goes on where it stopped when the same command is given again.
+
+examples:
+  soundpost train starter --data clips --out runs/first
+  soundpost train starter --data clips --out runs/fold1 --fold 1
+  soundpost train finetune --data my_clips --out runs/mine --init starter
+  soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
+
+RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, curves.png,
+confusion_*.png and report.md. Next: soundpost export RUN --out my.bundle
+"""
+
+_EVALUATE = """\
+Judges a run folder (float) or a bundle (as the sensor runs it) on labelled clips.
+A clip's score is the mean over its windows, 250 ms apart.
+
+examples:
+  soundpost evaluate runs/first --data clips --fold 5
+  soundpost evaluate my.bundle --data clips --fold 5 --json
+  soundpost evaluate my.bundle --data clips --runtime tflite-runtime
+"""
+
+
+def _recipe_path(name: str) -> Path:
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    ours = resources.files("soundpost.train.recipes")
+    found = Path(str(ours / f"{name}.toml"))
+    if not found.is_file():
+        names = sorted(f.name.removesuffix(".toml") for f in ours.iterdir() if f.name[-5:] == ".toml")
+        raise UsageError(f"no recipe {name}; ours: {', '.join(names)}; or give a TOML file")
+    return found
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="TOML file, or the name of one of ours")
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to the recipe")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--fold", type=int, metavar="K", help="hold this fold out and judge on it")
+    parser.add_argument("--init", metavar="FROM", help="'starter', a run folder or model.safetensors")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: one per core)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    import torch
+    from soundpost.train.recipe import load_recipe
+    from soundpost.train.run import train_run
+
+    threads = arguments.threads or len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise UsageError(f"--threads {threads}: expected 1 or more")
+    torch.set_num_threads(threads)
+    recipe = load_recipe(_recipe_path(arguments.recipe), arguments.changes)
+    figures = train_run(
+        recipe,
+        arguments.data,
+        arguments.out,
+        arguments.fold,
+        init=arguments.init,
+        device=arguments.device,
+        quiet=arguments.quiet,
+    )
+    if arguments.json:
+        print(json.dumps({name: f.to_dict() for name, f in figures.items()}))
+    else:
+        for name, f in figures.items():
+            print(f"{name}: {f.line()}")
+        print(f"report: {arguments.out / 'report.md'}")
+        print(f"next: soundpost export {arguments.out} --out {arguments.out.name}.bundle")
+    return 0
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="RUN|BUNDLE")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
+    parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        help="for a bundle: auto, ai-edge-litert, tflite-runtime or tensorflow",
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from soundpost.train.evaluate import evaluate
+
+    result = evaluate(
+        arguments.model,
+        arguments.data,
+        arguments.fold,
+        runtime=arguments.runtime,
+        device=arguments.device,
+        quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    if arguments.json:
+        table = {"model": result.model, "runtime": result.runtime, "skipped": result.skipped}
+        print(json.dumps(table | result.figures.to_dict()))
+        return 0
+    print(f"{result.model}, {result.runtime}")
+    print(result.figures.line())
+    if result.skipped:
+        print(f"{result.skipped} clips left out: their labels are not the model's")
+    print(f"{'label':<20} {'recall':>7} {'AP':>6}")
+    for label, recall in sorted(result.figures.recall.items(), key=lambda item: item[1]):
+        print(f"{label:<20} {recall:>7.1%} {result.figures.average_precision[label]:>6.3f}")
+    return 0
+
+
+TRAIN = Command("train a student on labelled clips", _TRAIN, _add_train, _train)
+EVALUATE = Command("judge a run or a bundle on labelled clips", _EVALUATE, _add_evaluate, _evaluate)

@@ -1,0 +1,285 @@
+"""One training run, from a recipe and a folder of clips to a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import subprocess
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from soundpost.device.errors import ConfigError, InputError
+from soundpost.device.features import FrontEnd
+from soundpost.train import report
+from soundpost.train.augment import make_bank
+from soundpost.train.checkpoint import load_tensors, save_tensors, write_atomically
+from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
+from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
+from soundpost.train.loop import METRICS, TrainingData, fit, score_patches
+from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
+from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
+from soundpost.train.recipe import ModelSettings, Recipe
+from soundpost.train.windows import Windows, windows_of
+
+SCHEMA = "soundpost.run/1"
+SETTINGS = "settings.json"
+WEIGHTS = "model.safetensors"
+SCORES = "scores.npz"
+
+
+def build_network(labels: tuple[str, ...], model: ModelSettings) -> MobileNetV2:
+    """Student with random weights."""
+    return MobileNetV2(
+        len(labels), MobileNetV2Settings(model.width, model.embedding_size, model.dropout)
+    )
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run as export and evaluation read it."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    model: ModelSettings
+    settings: dict[str, Any]
+    network: MobileNetV2
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of one window."""
+        return int(self.settings["recipe"]["data"]["patch_frames"])
+
+
+def load_run(folder: Path) -> TrainedRun:
+    """Read a run folder; raises InputError where it is none, or is not finished."""
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: is not a run folder ({SETTINGS} is missing); give what "
+            "`soundpost train --out` wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; train again") from error
+    if settings.get("schema") != SCHEMA:
+        raise InputError(f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}")
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: training is not finished ({WEIGHTS} is missing); "
+            "run the same `soundpost train` again: it resumes"
+        )
+    labels = tuple(settings["labels"])
+    model = ModelSettings(**settings["model"])
+    network = build_network(labels, model)
+    tensors, _ = load_tensors(folder / WEIGHTS)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    front_end = FrontEnd.from_dict(settings["front_end"])
+    return TrainedRun(folder, labels, front_end, model, settings, network.eval())
+
+
+def initialise(network: MobileNetV2, labels: tuple[str, ...], source: str) -> int:
+    """Start from earlier weights; a label of the same name keeps its classifier row.
+
+    source : "starter" or the path of a model.safetensors
+    Returns the number of labels whose rows were found.
+    """
+    if source == "starter":
+        path = Path(str(resources.files("soundpost.device.starter") / "starter.safetensors"))
+    else:
+        path = Path(source)
+        if path.is_dir():
+            path = path / WEIGHTS
+        if not path.is_file():
+            raise InputError(f"--init {source}: no such file; give 'starter' or a run folder")
+    tensors, notes = load_tensors(path)
+    own = network.state_dict()
+    known = {label: row for row, label in enumerate(notes.get("labels", []))}
+    shared = [(row, known[label]) for row, label in enumerate(labels) if label in known]
+    for name, value in own.items():
+        if name not in tensors or (
+            not name.startswith("classifier") and tensors[name].shape != value.shape
+        ):
+            raise InputError(
+                f"--init {source}: has no {name} of shape {tuple(value.shape)}; "
+                "it was trained with another model: set model.width to the same"
+            )
+        if name.startswith("classifier"):
+            for row, from_row in shared:
+                value[row] = tensors[name][from_row].to(value.dtype)
+        else:
+            own[name] = tensors[name].to(value.dtype)
+    network.load_state_dict(own)
+    return len(shared)
+
+
+def git_revision() -> str:
+    """Revision of the code, or "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this machine has no CUDA device; use --device cpu")
+    return torch.device(name)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Clips to be judged: their windows and true labels."""
+
+    windows: Windows
+    truth: NDArray[np.int64]
+
+    def scores(self, network: nn.Module, device: torch.device) -> NDArray[np.float64]:
+        logits = score_patches(network, self.windows.patches, device)
+        return clip_means(1 / (1 + np.exp(-logits)), self.windows.clip, len(self.truth))
+
+
+def _judged(
+    clips: tuple[Clip, ...], labels: tuple[str, ...], recipe: Recipe, quiet: bool
+) -> _Judged:
+    waveforms = load_waveforms(clips, recipe.front_end.sample_rate_hz, quiet=quiet)
+    windows = windows_of(waveforms, recipe.front_end, recipe.data.patch_frames)
+    return _Judged(windows, np.array([labels.index(clip.label) for clip in clips]))
+
+
+def train_run(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    fold: int | None,
+    *,
+    init: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, ClipFigures]:
+    """Train, judge and write the run folder; goes on where an earlier call was killed.
+
+    Returns the figures of "test" (the held-out fold) and "validation", as far as there are any.
+    """
+    clip_set = read_clip_set(data)
+    split = split_clips(clip_set, fold, recipe.data, recipe.training.seed)
+    synthesised = ALARM_LABELS if recipe.data.alarms else ()
+    labels = tuple(sorted({*clip_set.labels, *synthesised}))
+    settings = {
+        "schema": SCHEMA,
+        "model": dataclasses.asdict(recipe.model),
+        "labels": list(labels),
+        "front_end": recipe.front_end.to_dict(),
+        "data": {
+            "path": str(data),
+            "n_train": len(split.train),
+            "n_validation": len(split.validation),
+            "n_test": len(split.test),
+            "folds_train": sorted({clip.fold for clip in split.train}),
+            "fold_test": fold,
+            "validation": [str(clip.path.relative_to(data)) for clip in split.validation],
+        },
+        "recipe": dataclasses.asdict(recipe),
+        "init": init,
+        "git": git_revision(),
+        "torch": torch.__version__,
+    }
+    _claim(run, settings)
+    rate = recipe.front_end.sample_rate_hz
+    window = recipe.front_end.samples_of(recipe.data.patch_frames)
+    real = make_bank(
+        load_waveforms(split.train, rate, quiet=quiet),
+        targets_of(split.train, labels),
+        window,
+        recipe.data.silence_db,
+    )
+    alarms = None
+    if recipe.data.alarms:
+        sounds, targets = synthesise_alarms(labels, recipe.data, rate, recipe.training.seed)
+        alarms = make_bank(pack(sounds), targets, window, recipe.data.silence_db)
+    judged = {
+        name: _judged(clips, labels, recipe, quiet)
+        for name, clips in (("test", split.test), ("validation", split.validation))
+        if clips
+    }
+    torch.manual_seed(recipe.training.seed)
+    network = build_network(labels, recipe.model)
+    if init:
+        initialise(network, labels, init)
+    where = choose_device(device)
+
+    def evaluate(average: nn.Module) -> dict[str, float]:
+        if not judged:
+            return {}
+        name, held_out = next(iter(judged.items()))
+        figures = clip_figures(held_out.scores(average, where), held_out.truth, labels)
+        return {
+            "judged": name,
+            "top1": round(figures.top1, 4),
+            "map": round(figures.mean_average_precision, 4),
+        }
+
+    average = fit(
+        network, TrainingData(real, alarms), recipe, run, where, evaluate, quiet=quiet
+    )
+    save_tensors(run / WEIGHTS, average.state_dict(), {"labels": list(labels)})
+    scores = {name: part.scores(average, where) for name, part in judged.items()}
+    figures = {
+        name: clip_figures(scores[name], part.truth, labels) for name, part in judged.items()
+    }
+    arrays = {f"{name}_scores": value.astype(np.float32) for name, value in scores.items()}
+    arrays |= {f"{name}_truth": part.truth for name, part in judged.items()}
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type]
+    write_atomically(run / SCORES, packed.getvalue())
+    report.draw_curves(run / METRICS, run / "curves.png")
+    for name, f in figures.items():
+        report.draw_confusion(f.confusion, labels, run / f"confusion_{name}.png")
+    report.write_report(run, recipe, settings, figures)
+    return figures
+
+
+# What may differ between the call that began a run and the one that goes on with it.
+_MAY_CHANGE = ("git", "torch")
+
+
+def _claim(run: Path, settings: dict[str, Any]) -> None:
+    """Write settings.json, or check that the run in this folder is the same one."""
+    path = run / SETTINGS
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(settings))
+        for key in settings:
+            if key not in _MAY_CHANGE and earlier.get(key) != now[key]:
+                raise ConfigError(
+                    f"{run}: holds a run with another {key}; give another --out, or delete it to "
+                    "start again"
+                )
+        return
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be made: {error.strerror}; give another --out") from error
+    write_atomically(path, (json.dumps(settings, indent=1) + "\n").encode())
