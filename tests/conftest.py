@@ -1,0 +1,89 @@
+"""`--device-only`: tests/device with nothing but the device extra, as on a sensor.
+
+Such an environment lacks what some tests compare with (librosa, torch, the train folder). A file
+that imports one of those at its top is left out, and so is a test that imports one in its body;
+the first line of the run names them. Every other missing module is a failure, as it should be.
+"""
+
+import ast
+import inspect
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# Packages of other extras, by the name that is imported.
+OTHERS = {"torch", "tensorflow", "onnx", "onnxruntime", "librosa", "sklearn", "matplotlib"}
+OTHERS |= {"tflite_runtime", "safetensors", "tqdm"}
+OTHER_FOLDERS = ("soundpost.train", "soundpost.export")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device-only",
+        action="store_true",
+        help="leave out the tests that need packages beyond the device extra",
+    )
+
+
+def beyond_the_device(body: list[ast.stmt]) -> set[str]:
+    """Modules of other extras that these statements import (nested functions not looked into)."""
+    names: set[str] = set()
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            names |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            names.add(statement.module)
+    return {
+        name
+        for name in names
+        if name.startswith(OTHER_FOLDERS)
+        or (name.split(".")[0] in OTHERS and find_spec(name.split(".")[0]) is None)
+    }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("--device-only") or collection_path.suffix != ".py":
+        return None
+    tree = ast.parse(collection_path.read_text(encoding="utf-8"))
+    missing = beyond_the_device(tree.body)
+    if missing:
+        left_out(config).append(f"{collection_path.name} ({', '.join(sorted(missing))})")
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--device-only"):
+        return
+    kept, dropped = [], []
+    for item in items:
+        function = getattr(item, "function", None)
+        missing: set[str] = set()
+        if function is not None:
+            source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+            definition = ast.parse(source).body[0]
+            assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
+            missing = beyond_the_device(definition.body)
+        if missing:
+            left_out(config).append(f"{item.name} ({', '.join(sorted(missing))})")
+            dropped.append(item)
+        else:
+            kept.append(item)
+    if dropped:
+        items[:] = kept
+        config.hook.pytest_deselected(items=dropped)
+
+
+_LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def left_out(config: pytest.Config) -> list[str]:
+    """What this run leaves out, with the modules it would need."""
+    return config.stash.setdefault(_LEFT_OUT, [])
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    names = left_out(config)
+    return [f"left out, as they need other extras: {'; '.join(names)}"] if names else []
