@@ -1,0 +1,387 @@
+"""Cadence of an alarm: confirms the temporal patterns T3 and T4 in log-mel frames.
+
+One second, which is all that the student hears, cannot tell a smoke alarm from a reversing lorry of
+the same pitch. Here every mel band of the last seconds is compared with one group of pulses
+(three of 0.5 s, or four of 0.1 s) at every tempo that the standards allow, by normalised
+correlation; two groups in the same band, one period apart, of the same level and with quiet between
+them and before them, are a pattern. That takes 6.5 s of sound for T3 and 6.6 s for T4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundpost.device.alarms import TOLERANCE, TemporalPattern
+
+FloatArray = NDArray[np.float32]
+
+# Pairs of 10 ms frames: a pulse of T4 is still five steps long.
+FRAMES_PER_STEP = 2
+STEP_S = 0.02
+# The longest span to look back on is 8.6 s, T4 at its slowest: quiet, group, long gap, group. The
+# rest is the time that may pass before it is looked at.
+HISTORY_S = 10.0
+
+# A pulse is told from a gap within this many nepers below its level (13 dB): deeper gaps are all
+# the same, and a room of 0.8 s reverberation still falls by half of it within 90 ms.
+_DEPTH = 1.5
+# Bands that change by less than this (3.5 dB) within the span of a group hold no pulses.
+_LEAST_CONTRAST = 0.4
+# Groups of one device differ in level by less than this (7 dB).
+_LEVEL_TOLERANCE = 0.8
+# Reverberation keeps the first part of a gap above half level.
+_RINGING_S = 0.12
+# Each pulse must be loud, and each half second of a gap quiet, for this share of its steps.
+_LEAST_AGREEMENT = 0.65
+# Depth of the gaps within a group of T4, nepers (2 dB): a room of 0.8 s takes them down by 7 dB.
+_LEAST_DIP = 0.25
+# Each end of a group is known to this many steps.
+_SLACK = 3
+# Pairs of groups that are examined per call: bounds the time of a hop.
+_MOST_PAIRS = 12
+# Ends looked at in one matrix product: a hop of 250 ms.
+_CHUNK = 13
+
+
+class FrameHistory:
+    """The last `HISTORY_S` of log-mel frames at `STEP_S` steps, numbered from the last clear."""
+
+    def __init__(self, n_mels: int = 64) -> None:
+        self._capacity = round(HISTORY_S / STEP_S)
+        self._buffer = np.zeros((2 * self._capacity, n_mels), np.float32)
+        self._odd: FloatArray | None = None
+        self._filled = 0
+        self.end = 0
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest step that is still held."""
+        return self.end - min(self._filled, self._capacity)
+
+    def clear(self) -> None:
+        """Forget everything: the stream was interrupted."""
+        self._filled = self.end = 0
+        self._odd = None
+
+    def push(self, frames: FloatArray) -> None:
+        """Add frames.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_mels) float32, log-mel at 10 ms
+        """
+        if self._odd is not None:
+            frames = np.concatenate((self._odd, frames))
+            self._odd = None
+        if len(frames) % FRAMES_PER_STEP:
+            self._odd = frames[-1:].copy()
+            frames = frames[:-1]
+        steps = 0.5 * (frames[0::FRAMES_PER_STEP] + frames[1::FRAMES_PER_STEP])
+        self.end += len(steps)
+        steps = steps[-self._capacity :]
+        if self._filled + len(steps) > len(self._buffer):
+            kept = min(self._filled, self._capacity)
+            self._buffer[:kept] = self._buffer[self._filled - kept : self._filled].copy()
+            self._filled = kept
+        self._buffer[self._filled : self._filled + len(steps)] = steps
+        self._filled += len(steps)
+
+    def span(self, start: int, end: int) -> FloatArray:
+        """Steps [start, end), (end - start, n_mels); they must still be held."""
+        offset = self._filled - self.end
+        return self._buffer[start + offset : end + offset]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of pulses: its first step and the step after its last, band, tempo, correlation."""
+
+    start: int
+    end: int
+    band: int
+    tempo: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class CadenceMatch:
+    """Two groups that make a pattern."""
+
+    first: Group
+    second: Group
+
+
+class CadenceCheck:
+    """Finds a temporal pattern in a frame history; costs nothing while it is not asked.
+
+    `scan` notes the groups in the steps that came since the last scan; `match` and `continuation`
+    then say what the new ones mean.
+    """
+
+    def __init__(self, pattern: TemporalPattern) -> None:
+        self.pattern = pattern
+        self._short = short = pattern.off_s < 2 * _RINGING_S
+        self._least_correlation = 0.67 if short else 0.78
+        self._quiet_before_s = 0.75
+        self._quiet_after_s = 0.24 if short else 0.16
+        tempos = np.linspace(1 - TOLERANCE, 1 + TOLERANCE, 9)
+        self._tempos = tempos
+        self._templates, self._lengths = self._build(tempos)
+        self._longest = int(self._lengths.max())
+        rows = []
+        for template, length in zip(self._templates, self._lengths, strict=True):
+            centred = (template - template.mean()) / (template.std() * np.sqrt(length))
+            for shift in range(_CHUNK):
+                row = np.zeros(self._longest + _CHUNK - 1, np.float32)
+                row[shift + self._longest - length : shift + self._longest] = centred
+                rows.append(row)
+        self._rows = np.array(rows, np.float32).reshape(len(tempos), _CHUNK, -1)
+        on_share = float(np.mean(self._templates[len(tempos) // 2]))
+        self._loud_share = 1 - on_share / 2
+        self._quiet_share = (1 - on_share) * 0.6
+        self._next = 0
+        self._groups: dict[int, list[Group]] = {}
+        self._fresh: list[Group] = []
+
+    def reset(self) -> None:
+        """Forget the groups: the history was cleared."""
+        self._next = 0
+        self._groups = {}
+        self._fresh = []
+
+    def _build(self, tempos: NDArray[np.float64]) -> tuple[list[FloatArray], NDArray[np.int64]]:
+        pattern = self.pattern
+        templates = []
+        for tempo in tempos:
+            group_s = tempo * (pattern.pulses * (pattern.on_s + pattern.off_s) - pattern.off_s)
+            length = round((self._quiet_before_s + group_s + self._quiet_after_s) / STEP_S)
+            # Share of each step that a pulse fills, sampled at 1 ms.
+            time_s = (np.arange(length * 20) + 0.5) * (STEP_S / 20) - self._quiet_before_s
+            step_s = tempo * (pattern.on_s + pattern.off_s)
+            inside = (time_s >= 0) & (time_s < group_s) & (time_s % step_s < tempo * pattern.on_s)
+            templates.append(inside.reshape(length, 20).mean(axis=1).astype(np.float32))
+        return templates, np.array([len(template) for template in templates])
+
+    def scan(self, history: FrameHistory) -> None:
+        """Look for groups among the steps that were not looked at yet."""
+        self._fresh = []
+        start = max(self._next, history.first + self._longest)
+        while start < history.end + 1:
+            ends = min(_CHUNK, history.end + 1 - start)
+            self._scan_chunk(history, start, ends)
+            start += ends
+        self._next = max(self._next, start)
+        oldest = history.first
+        for band, noted in list(self._groups.items()):
+            kept = [group for group in noted if group.start >= oldest]
+            if kept:
+                self._groups[band] = kept
+            else:
+                del self._groups[band]
+
+    def correlations(self, history: FrameHistory, start: int, ends: int) -> FloatArray:
+        """(n_tempos, ends, n_mels): correlation with a group whose template ends at each step."""
+        steps = history.span(start - self._longest, start + ends - 1)
+        n_steps = len(steps)
+        kths = (int(self._quiet_share * n_steps), int(self._loud_share * n_steps))
+        ordered = np.partition(steps, kths, axis=0)
+        quiet, loud = ordered[kths[0]], ordered[kths[1]]
+        floor = np.maximum(quiet, loud - _DEPTH)
+        contrast = loud - floor
+        bands = np.flatnonzero(contrast >= _LEAST_CONTRAST)
+        out = np.zeros((len(self._tempos), ends, steps.shape[1]), np.float32)
+        if not len(bands):
+            return out
+        level = np.clip((steps[:, bands] - floor[bands]) / contrast[bands], 0.0, 1.0)
+        rows = self._rows[:, :ends, :n_steps]
+        product = (rows.reshape(-1, n_steps) @ level).reshape(len(rows), ends, -1)
+        total = np.zeros((2, n_steps + 1, len(bands)), np.float32)
+        np.cumsum(level, axis=0, out=total[0, 1:])
+        np.cumsum(level * level, axis=0, out=total[1, 1:])
+        last = np.arange(ends) + self._longest
+        for index, length in enumerate(self._lengths):
+            sums = total[:, last] - total[:, last - length]
+            energy = sums[1] - sums[0] ** 2 / length
+            # Less than one loud step in the span is no pulse.
+            product[index] /= np.sqrt(np.maximum(energy, 1.0))
+        out[:, :, bands] = product
+        return out
+
+    def _scan_chunk(self, history: FrameHistory, start: int, ends: int) -> None:
+        found = self.correlations(history, start, ends)
+        n_mels = found.shape[2]
+        flat = found.reshape(-1, n_mels)
+        best = flat.argmax(axis=0)
+        peak = flat[best, np.arange(n_mels)]
+        after = round(self._quiet_after_s / STEP_S)
+        before = round(self._quiet_before_s / STEP_S)
+        for band in np.flatnonzero(peak >= self._least_correlation):
+            tempo, shift = divmod(int(best[band]), ends)
+            end = start + shift
+            length = int(self._lengths[tempo])
+            group = Group(
+                start=end - length + before,
+                end=end - after,
+                band=int(band),
+                tempo=float(self._tempos[tempo]),
+                correlation=float(peak[band]),
+            )
+            self._note(group)
+
+    def _note(self, group: Group) -> None:
+        noted = self._groups.setdefault(group.band, [])
+        # The same group is seen at neighbouring ends; the best alignment stays.
+        near = round(0.3 / STEP_S)
+        for index, other in enumerate(noted):
+            if abs(other.end - group.end) <= near:
+                if group.correlation > other.correlation:
+                    noted[index] = group
+                    self._fresh.append(group)
+                return
+        noted.append(group)
+        self._fresh.append(group)
+
+    def _near_band(self, band: int) -> list[Group]:
+        # A sounder's pitch moves with its battery: by a band at most.
+        return [
+            group for near in (band - 1, band, band + 1) for group in self._groups.get(near, ())
+        ]
+
+    def match(self, history: FrameHistory) -> CadenceMatch | None:
+        """A pattern whose second group came with the last scan, or None.
+
+        Several bands may carry the alarm: the pair of the highest correlation that holds is it.
+        """
+        pairs = [
+            (first.correlation + second.correlation, first, second)
+            for second in self._fresh
+            for first in self._near_band(second.band)
+            if self._one_period_apart(first, second)
+        ]
+        pairs.sort(key=lambda pair: -pair[0])
+        for _, first, second in pairs[:_MOST_PAIRS]:
+            if self._holds(history, first, second):
+                return CadenceMatch(first, second)
+        return None
+
+    def continuation(self, last: Group) -> Group | None:
+        """The group of the last scan that continues a pattern, one or two periods later, or None.
+
+        One group may be drowned by other sounds without ending the alarm.
+        """
+        slack = _SLACK
+        period = self.pattern.period_s / STEP_S
+        for group in self._fresh:
+            steps = group.start - last.start
+            if abs(group.band - last.band) <= 1 and any(
+                abs(steps - n * period) <= n * TOLERANCE * period + slack for n in (1, 2)
+            ):
+                return group
+        return None
+
+    def _one_period_apart(self, first: Group, second: Group) -> bool:
+        slack_s = _SLACK * STEP_S
+        period_s = self.pattern.period_s
+        low_s = (1 - TOLERANCE) * period_s - slack_s
+        high_s = (1 + TOLERANCE) * period_s + slack_s
+        starts_s = (second.start - first.start) * STEP_S
+        ends_s = (second.end - first.end) * STEP_S
+        gap_s = (second.start - first.end) * STEP_S
+        long_s = self.pattern.long_off_s
+        # A steady beep of another period has the groups but not the long gap.
+        return bool(
+            low_s <= starts_s <= high_s
+            and low_s <= ends_s <= high_s
+            and abs(gap_s - long_s) <= TOLERANCE * long_s + 2 * slack_s
+        )
+
+    def _group_between(self, first: Group, second: Group) -> bool:
+        """Whether the long gap holds another group, as a pattern of another period does."""
+        margin = round(0.3 / STEP_S)
+        return any(
+            group.start > first.end + margin and group.end < second.start - margin
+            for group in self._near_band(second.band)
+        )
+
+    def _holds(self, history: FrameHistory, first: Group, second: Group) -> bool:
+        """Whether pulses are loud and gaps quiet, one by one."""
+        before = round(self._quiet_before_s / STEP_S)
+        after = round((self.pattern.off_s + self.pattern.on_s) * (1 + TOLERANCE) / STEP_S)
+        start = first.start - before
+        if start < history.first or self._group_between(first, second):
+            return False
+        # Groups may have been noted in neighbouring bands: either band must hold them both.
+        return any(
+            self._holds_in(
+                history.span(start, min(history.end, second.end + after))[:, band],
+                start,
+                first,
+                second,
+            )
+            for band in sorted({first.band, second.band})
+        )
+
+    def _holds_in(self, level: FloatArray, start: int, first: Group, second: Group) -> bool:
+        spans = [
+            [(a - start, b - start) for a, b in self._pulses(group)] for group in (first, second)
+        ]
+        pulses = [float(np.median(level[a:b])) for group in spans for a, b in group]
+        louds = [
+            float(np.median(pulses[: len(spans[0])])),
+            float(np.median(pulses[len(spans[0]) :])),
+        ]
+        if abs(louds[0] - louds[1]) > _LEVEL_TOLERANCE:
+            return False
+        loud = min(louds)
+        gap = level[spans[0][-1][1] : spans[1][0][0]]
+        depth = min(_DEPTH, loud - float(np.median(gap)))
+        if depth < _LEAST_CONTRAST:
+            return False
+        is_loud = level > loud - depth / 2
+        ringing = round(_RINGING_S / STEP_S)
+        least = _LEAST_AGREEMENT
+        most = 0.5 if self._short else 1 - least
+        quiet = [(0, spans[0][0][0] - 1), (spans[0][-1][1] + ringing, spans[1][0][0] - 1)]
+        for group in spans:
+            if any(is_loud[a:b].mean() < least for a, b in group):
+                return False
+            if self._one_too_many(is_loud, group):
+                return False
+            gaps = [(b, a) for (_, b), (a, _) in pairwise(group)]
+            if not self._short:
+                quiet += [(a + ringing, b - 1) for a, b in gaps]
+            else:
+                # A gap as short as T4's only dips in a room that rings.
+                dips = [float(level[a:b].min()) for a, b in gaps]
+                if max(dips) > loud - _LEAST_DIP:
+                    return False
+        # Half a second at a time: one pulse too many in T3's long gap must not be averaged away.
+        # T4's gap is so long that other sounds fall into it; its groups are telling enough.
+        half = round((self.pattern.long_off_s if self._short else 0.5) / STEP_S)
+        for a, b in quiet:
+            parts = np.array_split(is_loud[a:b], max(1, round((b - a) / half)))
+            if any(part.mean() > most for part in parts):
+                return False
+        return True
+
+    def _one_too_many(self, is_loud: NDArray[np.bool_], group: list[tuple[int, int]]) -> bool:
+        """Whether a further pulse of the same rhythm stands before or after the group."""
+        step = group[1][0] - group[0][0]
+        places = [
+            (a + sign * step, b + sign * step) for sign, (a, b) in ((-1, group[0]), (1, group[-1]))
+        ]
+        parts = [is_loud[max(a, 0) : b] for a, b in places]
+        return any(len(part) > 0 and part.mean() > 0.5 for part in parts)
+
+    def _pulses(self, group: Group) -> list[tuple[int, int]]:
+        on = group.tempo * self.pattern.on_s / STEP_S
+        step = group.tempo * (self.pattern.on_s + self.pattern.off_s) / STEP_S
+        # The first and last step of a pulse hold its edges.
+        return [
+            (round(group.start + n * step) + 1, round(group.start + n * step + on) - 1)
+            for n in range(self.pattern.pulses)
+        ]
