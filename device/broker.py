@@ -19,7 +19,8 @@ from amqtt.broker import Broker  # type: ignore[import-untyped]
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType  # type: ignore[import-untyped]
 from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
 from amqtt.session import Session  # type: ignore[import-untyped]
-from soundpost.device.errors import BrokerError
+
+from soundpost.device.errors import BrokerError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class LoopbackBroker:
     host: Final = LOOPBACK
 
     def __init__(self, port: int = 0) -> None:
+        if not 0 <= port <= 65535:
+            raise UsageError(f"embedded MQTT broker: port must be 0 to 65535, found {port}")
         self._asked_port = port
         self._port: int | None = None
         self._ready = threading.Event()

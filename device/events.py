@@ -24,6 +24,7 @@ EVENT_SCHEMA: Final = "soundpost.event/1"
 HEALTH_SCHEMA: Final = "soundpost.health/1"
 DEFAULT_BASE_TOPIC: Final = "soundpost"
 RESERVED_SOURCES: Final = frozenset({"status", "model", "cmd"})
+_SOURCE_LEVELS: Final = frozenset({"event", "class", "level", "health"})
 
 # A topic is at most 65,535 bytes (MQTT 3.1.1, 1.5.3); three names of this size and a base stay
 # far below, and a log line stays readable.
@@ -38,7 +39,7 @@ PHASES: Final[tuple[str, ...]] = get_args(Phase)
 HEALTH_STATES: Final[tuple[str, ...]] = get_args(HealthState)
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -232,8 +233,18 @@ class Topics:
         return self._of(check_source(source), "health")
 
     def cmd(self, name: str) -> str:
-        """Command of that name; its answer is on the same topic and `/result`."""
-        return self._of("cmd", check_name(name, "command"))
+        """Command of that name; its answer is on the same topic and `/result`.
+
+        Raises
+        ------
+        UsageError
+            Also for the last levels of a source's topics: those who listen to all sources would
+            take the command for what a source named `cmd` says.
+        """
+        check_name(name, "command")
+        if name in _SOURCE_LEVELS:
+            raise UsageError(f"command {name!r} is reserved: sources publish under this word")
+        return self._of("cmd", name)
 
     def cmd_result(self, name: str) -> str:
         """Answer to a command."""

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.events import (
     DEFAULT_BASE_TOPIC,
@@ -145,7 +146,8 @@ class Publisher:
     topics : of this device
     states : (source, label) of each class; all are `OFF` until `publish_state` says otherwise
     outbox : keeps unacknowledged events; in memory unless told
-    on_state : called on each change of connection, with the state and the line for a person
+    on_state : told of each change of connection instead of the log, with the state and the line
+        for a person; called in the supervisor thread
 
     A broker that is absent at the start or goes away is no error here: it is reported once, events
     wait in the outbox, and on each connection `online`, the retained records as they are now and
@@ -366,7 +368,8 @@ class Subscriber:
     on_event : called in the network thread for each event; repeats are dropped
     on_status : called with the device id and whether it is online
     device_id : listen to one device only
-    on_state : called on each change of connection, with the state and the line for a person
+    on_state : told of each change of connection instead of the log, with the state and the line
+        for a person; called in the supervisor thread
 
     An unreadable payload is counted in `unreadable`, reported once for each topic, and skipped.
     """

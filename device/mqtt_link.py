@@ -20,6 +20,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
 from soundpost.device.errors import BrokerError, InputError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,8 @@ class Link:
         connection is of no use after all
     on_down : called in the supervisor thread once that client is finished
     configure : sets callbacks and the will on a fresh client
-    on_state : called in the supervisor thread on each change, with the line for a person
+    on_state : told of each change, in the supervisor thread, with the line for a person; without
+        it the log is
     """
 
     def __init__(
@@ -356,16 +358,17 @@ class Link:
             changed = (state, fault) != (self._state, self._fault)
             self._state, self._fault = state, fault
             self._changed.notify_all()
-        if not changed:
+        if not changed or self._stopping.is_set():
             return
+        line = f"MQTT broker at {self.settings.address}: {state}"
         if fault is not None:
             line = fault.line(self.settings.address)
-            logger.warning("%s", line)
-        else:
-            line = f"MQTT broker at {self.settings.address}: {state}"
-            logger.info("%s", line)
         if self._on_state is not None:
             self._on_state(state, line)
+        elif fault is not None:
+            logger.warning("%s", line)
+        else:
+            logger.info("%s", line)
 
 
 def _send_at_once(_client: paho.Client, _userdata: object, sock: object) -> None:
