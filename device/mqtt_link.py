@@ -372,8 +372,8 @@ class Link:
 
 
 def _send_at_once(_client: paho.Client, _userdata: object, sock: object) -> None:
-    # Nagle's algorithm would hold a second small packet until the first is acknowledged, which a
-    # delayed acknowledgement makes 40 ms.
+    # Nagle's algorithm may hold a second small packet until the first is acknowledged, which a
+    # delayed acknowledgement makes up to 40 ms.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

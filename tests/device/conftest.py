@@ -33,17 +33,18 @@ class Mosquitto:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Mosquitto:
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [self._program, "-c", str(self._config)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._process = process
         deadline_s = time.monotonic() + 10
         while time.monotonic() < deadline_s:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
-            assert self._process.poll() is None, "mosquitto ended at once"
+            assert process.poll() is None, "mosquitto ended at once"
             time.sleep(0.02)
         raise AssertionError("mosquitto does not listen")
 
