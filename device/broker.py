@@ -14,11 +14,11 @@ import threading
 from types import TracebackType
 from typing import Any, Final
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # type: ignore[import-untyped]
-from amqtt.broker import Broker  # type: ignore[import-untyped]
-from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType  # type: ignore[import-untyped]
-from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
-from amqtt.session import Session  # type: ignore[import-untyped]
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
 
 from soundpost.device.errors import BrokerError, UsageError
 
