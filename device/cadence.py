@@ -268,20 +268,25 @@ class CadenceCheck:
                 return CadenceMatch(first, second)
         return None
 
-    def continuation(self, last: Group) -> Group | None:
+    def continuation(self, start: float, band: int) -> Group | None:
         """The group of the last scan that continues a pattern, one or two periods later, or None.
 
-        One group may be drowned by other sounds without ending the alarm.
+        One group may be drowned by other sounds without ending the alarm. `start` is the first step
+        of the pattern's last group; it may lie before the history.
         """
-        slack = _SLACK
         period = self.pattern.period_s / STEP_S
         for group in self._fresh:
-            steps = group.start - last.start
-            if abs(group.band - last.band) <= 1 and any(
-                abs(steps - n * period) <= n * TOLERANCE * period + slack for n in (1, 2)
+            steps = group.start - start
+            if abs(group.band - band) <= 1 and any(
+                abs(steps - n * period) <= n * TOLERANCE * period + _SLACK for n in (1, 2)
             ):
                 return group
         return None
+
+    @property
+    def release_s(self) -> float:
+        """A pattern not seen for this long is over: two periods at the slowest, and a second."""
+        return 2 * (1 + TOLERANCE) * self.pattern.period_s + 1.0
 
     def _one_period_apart(self, first: Group, second: Group) -> bool:
         slack_s = _SLACK * STEP_S
