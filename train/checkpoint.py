@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from soundpost.device.errors import InputError
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name always holds either the old content or all of the new.
-
-    Raises InputError where the disk is full or the folder cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror}; free some space or give another folder, "
-            "then run the same command again: it resumes"
-        ) from error
+from soundpost.device.files import write_atomically
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:

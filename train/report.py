@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from soundpost.train.checkpoint import write_atomically
+from soundpost.device.files import write_atomically
 from soundpost.train.metrics import ClipFigures
 from soundpost.train.recipe import Recipe
 

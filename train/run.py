@@ -18,9 +18,10 @@ from torch import nn
 
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.device.features import FrontEnd
+from soundpost.device.files import write_atomically
 from soundpost.train import report
 from soundpost.train.augment import make_bank
-from soundpost.train.checkpoint import load_tensors, save_tensors, write_atomically
+from soundpost.train.checkpoint import load_tensors, save_tensors
 from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
 from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
 from soundpost.train.loop import METRICS, TrainingData, fit, score_patches

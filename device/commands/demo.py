@@ -1,0 +1,180 @@
+"""`soundpost demo`: the whole chain on loopback, ended by a line of totals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from soundpost.device.broker import LoopbackBroker
+from soundpost.device.bundle import open_bundle, starter_bundle_path
+from soundpost.device.command import Command
+from soundpost.device.daemon import Daemon, SourcePlan
+from soundpost.device.errors import BrokerError
+from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.mqtt import Publisher, Subscriber
+from soundpost.device.mqtt_link import BrokerSettings
+from soundpost.device.soundscape import soundscape
+
+_DESCRIPTION = """\
+Plays a synthesised soundscape (alarms, knocks, tones, noise) into the sensor in real time, with
+the starter bundle and a broker of its own on 127.0.0.1, and prints each alert as it arrives over
+MQTT. Needs no microphone, no broker and no network. Ends by itself; Ctrl-C ends it at any moment.
+
+examples:
+  soundpost demo
+  soundpost demo --seed 7             another soundscape
+  soundpost demo --json               totals and alerts as JSON lines
+"""
+_RATE_HZ = 16_000
+_DEVICE = "demo"
+_SOURCE = "soundscape"
+
+
+class _Listener:
+    """Prints alerts as they arrive and measures how long they took."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._lock = threading.Lock()
+        self._decided_s: dict[tuple[str, str], float] = {}
+        self._arrived_s: dict[tuple[str, str], float] = {}
+        self.received = 0
+        self.began_s = 0.0
+        # (label, seconds of the soundscape at the onset, at the arrival) of each start
+        self.starts: list[tuple[str, float, float]] = []
+
+    def sent(self, event: SoundEvent, window_ended_s: float) -> None:
+        """Note when the window that decided an event ended."""
+        with self._lock:
+            self._decided_s[event.id, event.phase] = window_ended_s
+
+    def arrived(self, event: SoundEvent) -> None:
+        """Print an alert that came over MQTT."""
+        now_s = time.monotonic()
+        with self._lock:
+            self.received += 1
+            self._arrived_s[event.id, event.phase] = now_s
+            if event.phase == "start":
+                self.starts.append((event.label, event.sample / event.rate_hz, now_s - self.began_s))
+        if self._as_json:
+            print(event.to_json(), flush=True)
+            return
+        clock = datetime.now().astimezone().strftime("%H:%M:%S")
+        mark = {"start": "ALERT ", "update": "  still", "end": "  ended"}[event.phase]
+        length = "" if event.duration_s is None else f"  lasted {event.duration_s:.1f} s"
+        print(f"{clock}  {mark:<8}{event.label:<18} score {event.score:.2f}{length}", flush=True)
+
+    def latencies_s(self) -> list[float]:
+        """From the end of the window that decided an alert to its arrival."""
+        with self._lock:
+            return [self._arrived_s[k] - s for k, s in self._decided_s.items() if k in self._arrived_s]
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="another soundscape (default 0)")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="another model than the starter bundle"
+    )
+    parser.add_argument("--json", action="store_true", help="alerts and totals as JSON lines")
+
+
+def _say(text: str, quiet: bool) -> None:
+    print(text, file=sys.stderr if quiet else sys.stdout, flush=True)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import soundfile
+
+    bundle, interpreter, _ = open_bundle(arguments.bundle or starter_bundle_path())
+    manifest = bundle.manifest
+    samples, truth = soundscape(arguments.seed, _RATE_HZ)
+    listener = _Listener(arguments.json)
+    _say(
+        f"soundpost demo: bundle {manifest.name} {manifest.version} ({len(manifest.labels)} labels, "
+        f"{manifest.weights}, {interpreter.runtime}), {len(samples) / _RATE_HZ:.0f} s of sound",
+        arguments.json,
+    )
+    for label, onset_s, offset_s in truth:
+        _say(f"  will play {onset_s:5.1f}-{offset_s:4.1f} s  {label}", arguments.json)
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="soundpost-demo-") as folder, LoopbackBroker() as broker:
+        wav = Path(folder) / "soundscape.wav"
+        soundfile.write(wav, np.clip(samples, -1, 1), _RATE_HZ)
+        address = BrokerSettings(broker.host, broker.port)
+        topics = Topics("soundpost", _DEVICE)
+        states = [(_SOURCE, label) for label in manifest.labels]
+        with (
+            Subscriber(address, listener.arrived, device_id=_DEVICE) as subscriber,
+            Publisher(address, topics, states=states) as publisher,
+        ):
+            subscriber.wait_connected(10.0)
+            publisher.wait_connected(10.0)
+            plan = SourcePlan(_SOURCE, f"file:{wav}", bundle, interpreter, manifest.classes)
+            daemon = Daemon([plan], _DEVICE, publisher, on_event=listener.sent)
+            listener.began_s = time.monotonic()
+            daemon.start()
+            try:
+                daemon.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+                daemon.stop()
+                daemon.wait(5.0)
+            publisher.flush(2.0)
+            # The broker has every event; the last ones are on their way to the subscriber.
+            deadline_s = time.monotonic() + 2.0
+            sent = len(listener._decided_s)
+            while listener.received < sent and time.monotonic() < deadline_s:
+                time.sleep(0.01)
+        totals = daemon.totals[_SOURCE]
+        for error in daemon.errors.values():
+            raise error
+    _report(listener, totals.seconds, totals.windows, totals.median_compute_s(), arguments.json)
+    if listener.received < sent:
+        raise BrokerError(
+            f"demo: {sent - listener.received} of {sent} alerts did not arrive over MQTT"
+        )
+    return 130 if interrupted else 0
+
+
+def _report(
+    listener: _Listener, seconds: float, windows: int, compute_s: float, as_json: bool
+) -> None:
+    latencies = listener.latencies_s()
+    median_s = statistics.median(latencies) if latencies else None
+    worst_s = max(latencies) if latencies else None
+    if as_json:
+        totals = {
+            "seconds_heard": round(seconds, 3),
+            "windows_scored": windows,
+            "alerts_received": listener.received,
+            "delivered_median_s": median_s,
+            "delivered_worst_s": worst_s,
+            "compute_median_s": compute_s,
+            "onset_to_alert_s": [
+                {"label": label, "seconds": round(arrived - onset, 3)}
+                for label, onset, arrived in listener.starts
+            ],
+        }
+        print(json.dumps(totals), flush=True)
+        return
+    delivered = (
+        "none delivered"
+        if median_s is None or worst_s is None
+        else f"delivered in {1000 * median_s:.0f} ms median, {1000 * worst_s:.0f} ms worst"
+    )
+    print(
+        f"{seconds:.1f} s heard, {windows} windows scored ({1000 * compute_s:.1f} ms each), "
+        f"{listener.received} alerts received, {delivered} after the window that decided them"
+    )
+
+
+COMMAND = Command("hear a first alert, without microphone or broker", _DESCRIPTION, _add, _run)
