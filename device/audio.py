@@ -134,11 +134,10 @@ def select_channel(samples: FloatArray, channel: Channel) -> FloatArray:
     """
     n_channels = samples.shape[1]
     check_channel(channel, n_channels, "sound")
-    if n_channels == 1:
-        return samples[:, 0]
-    if channel == "mix":
-        return samples.mean(axis=1, dtype=np.float32)
-    return np.ascontiguousarray(samples[:, channel])
+    if channel != "mix" or n_channels == 1:
+        return np.ascontiguousarray(samples[:, 0 if channel == "mix" else channel])
+    mean: FloatArray = samples.mean(axis=1, dtype=np.float32)
+    return mean
 
 
 def check_rate(rate_hz: float, where: str) -> None:

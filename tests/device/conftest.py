@@ -1,4 +1,4 @@
-"""A real Mosquitto that tests start, stop, kill and freeze."""
+"""Real peers that tests start, stop, kill and freeze: Mosquitto, PulseAudio."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +92,85 @@ def start_mosquitto(tmp_path: Path) -> Iterator[StartMosquitto]:
 def mosquitto(start_mosquitto: StartMosquitto) -> Mosquitto:
     """An anonymous Mosquitto on a free port."""
     return start_mosquitto()
+
+
+class PulseAudio:
+    """One sound server with a stereo sink that leads nowhere and can be listened to."""
+
+    RATE_HZ = 48_000
+
+    def __init__(self, folder: Path) -> None:
+        socket_path = folder / "native"
+        self.environment = {
+            **os.environ,
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(folder),
+            "PULSE_SERVER": f"unix:{socket_path}",
+        }
+        self._playing: list[subprocess.Popen[bytes]] = []
+        self._process = subprocess.Popen(
+            [
+                *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
+                "--use-pid-file=no",
+                f"--load=module-native-protocol-unix auth-anonymous=1 socket={socket_path}",
+                f"--load=module-null-sink rate={self.RATE_HZ} channels=2",
+            ],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + 20
+        while subprocess.run(
+            ["pactl", "info"], env=self.environment, capture_output=True, check=False
+        ).returncode:
+            assert self._process.poll() is None, "pulseaudio ended at once"
+            assert time.monotonic() < deadline_s, "pulseaudio does not answer"
+            time.sleep(0.05)
+
+    def play(self, path: Path) -> None:
+        """Play a sound file in the background."""
+        self._playing.append(subprocess.Popen(["paplay", path], env=self.environment))
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self._process.kill()
+        self._process.wait()
+        for player in self._playing:
+            player.kill()
+            player.wait()
+
+
+@pytest.fixture
+def portaudio() -> Any:
+    """sounddevice, or a skip."""
+    try:
+        return import_module("sounddevice")
+    except OSError:
+        pytest.skip("PortAudio is missing: sudo apt-get install libportaudio2")
+
+
+@pytest.fixture
+def pulseaudio(
+    portaudio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PulseAudio]:
+    """A PulseAudio of the test's own, which PortAudio in this process sees as `pulse`."""
+    for program, package in [("pulseaudio", "pulseaudio"), ("paplay", "pulseaudio-utils")]:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: sudo apt-get install {package}")
+    folder = tmp_path / "pulse"
+    folder.mkdir()
+    server = PulseAudio(folder)
+    for name in ("HOME", "XDG_RUNTIME_DIR", "PULSE_SERVER"):
+        monkeypatch.setenv(name, server.environment[name])
+    # PortAudio looks for devices when it is initialised, and no public call repeats that.
+    portaudio._terminate()
+    portaudio._initialize()
+    try:
+        if all(device["name"] != "pulse" for device in portaudio.query_devices()):
+            pytest.skip("ALSA's pulse plugin is missing: sudo apt-get install libasound2-plugins")
+        yield server
+    finally:
+        server.kill()
+        monkeypatch.undo()
+        portaudio._terminate()
+        portaudio._initialize()
