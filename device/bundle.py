@@ -1,0 +1,356 @@
+"""Model bundle: one file with the model, its manifest, a golden vector and the model card.
+
+A bundle comes from elsewhere, so nothing in it is believed: see `read_bundle` for what the file
+must be, `check_bundle` for what the model must do on this very machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundpost.device.archive import read_archive, write_archive
+from soundpost.device.errors import BundleError, InputError
+from soundpost.device.features import FloatArray, log_mel
+from soundpost.device.interpreter import Interpreter, load_interpreter, sigmoid
+from soundpost.device.manifest import GoldenTolerance, Manifest, TrainingData
+
+__all__ = [
+    "Bundle",
+    "BundleCheck",
+    "Golden",
+    "GoldenTolerance",
+    "Manifest",
+    "TrainingData",
+    "check_bundle",
+    "open_bundle",
+    "pack_bundle",
+    "read_bundle",
+    "starter_bundle_path",
+    "write_atomically",
+    "write_bundle",
+]
+
+MODEL, MANIFEST, GOLDEN, MODEL_CARD = "model.tflite", "manifest.json", "golden.npz", "MODEL_CARD.md"
+MEMBERS = (MODEL, MANIFEST, GOLDEN, MODEL_CARD)
+
+# numpy gives its reader and writer of .npy no types.
+_npy: Any = np.lib.format
+
+# Fits the memory of the smallest supported board many times over, and no student comes near it.
+MAX_BUNDLE_BYTES = 64_000_000
+# Golden input: at most a minute at 16 kHz.
+MAX_GOLDEN_SAMPLES = 960_000
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A short input and what the exporting machine made of it.
+
+    samples : (n_samples,) float32, full scale ±1.0, at the front end's rate
+    features : (n_frames, n_mels) float32
+    logits : (n_windows, n_labels) float32, windows one hop apart
+    embedding : (n_windows, n_embedding) float32
+    """
+
+    samples: FloatArray
+    features: FloatArray
+    logits: FloatArray
+    embedding: FloatArray
+
+    def to_npz(self) -> bytes:
+        """Content of golden.npz: the same bytes for the same arrays (np.savez stores the date)."""
+        members = {}
+        for name in ("samples", "features", "logits", "embedding"):
+            file = io.BytesIO()
+            array = np.ascontiguousarray(getattr(self, name), np.dtype("<f4"))
+            _npy.write_array(file, array, version=(1, 0), allow_pickle=False)
+            members[f"{name}.npy"] = file.getvalue()
+        return write_archive(members)
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> Golden:
+        """Read golden.npz; raises BundleError."""
+        names = {"samples": 1, "features": 2, "logits": 2, "embedding": 2}
+        members = read_archive(content, [f"{name}.npy" for name in names], MAX_BUNDLE_BYTES, GOLDEN)
+        return cls(
+            **{name: _read_npy(members[f"{name}.npy"], n, name) for name, n in names.items()}
+        )
+
+
+def _read_npy(content: bytes, n_dimensions: int, name: str) -> FloatArray:
+    """Array of a .npy member, its size checked before anything is allocated for it."""
+    file = io.BytesIO(content)
+    try:
+        version = _npy.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"version {version}")
+        shape, fortran, dtype = _npy.read_array_header_1_0(file)
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise BundleError(f"{GOLDEN}: {name} is no array ({error}); export it again") from error
+    size = 4 * int(np.prod(shape, dtype=object))
+    start = file.tell()
+    if (
+        len(shape) != n_dimensions
+        or fortran
+        or dtype != np.dtype("<f4")
+        or size != len(content) - start
+    ):
+        raise BundleError(
+            f"{GOLDEN}: {name} is {dtype} {shape} in {len(content) - start} bytes: expected "
+            f"float32 in {n_dimensions} dimensions; export it again"
+        )
+    array = np.frombuffer(content, np.dtype("<f4"), offset=start).reshape(shape)
+    if not np.isfinite(array).all():
+        raise BundleError(f"{GOLDEN}: {name} holds values that are no numbers; export it again")
+    return array.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose form, hashes and manifest were found in order.
+
+    model : content of model.tflite
+    sha256 : of the whole file; names the model in events
+    where : file name for messages
+    """
+
+    manifest: Manifest
+    model: bytes
+    golden: Golden
+    model_card: str
+    sha256: str
+    where: str
+
+    def load_interpreter(self, runtime: str = "auto", threads: int = 1) -> Interpreter:
+        """Interpreter of this bundle's model, its outputs counted against the labels.
+
+        Raises BundleError, or MissingExtraError where no runtime is installed.
+        """
+        manifest = self.manifest
+        try:
+            interpreter = load_interpreter(self.model, runtime, threads, manifest.signature)
+        except BundleError as error:
+            raise BundleError(f"{self.where}: {error}") from error
+        remedy = "export the bundle again"
+        if interpreter.n_labels != len(manifest.labels):
+            raise BundleError(
+                f"{self.where}: the model has {interpreter.n_labels} outputs, the manifest "
+                f"{len(manifest.labels)} labels; {remedy}"
+            )
+        expected = (manifest.n_frames, manifest.front_end.n_mels)
+        if interpreter.input_shape != expected:
+            raise BundleError(
+                f"{self.where}: the model takes patches {interpreter.input_shape}, the manifest's "
+                f"front end makes {expected}; {remedy}"
+            )
+        for name, how in interpreter.quantisation.items():
+            stated = manifest.quantisation[name]
+            same = np.isclose(how.scale, stated.scale, rtol=1e-6, atol=0.0)
+            if not same or how.zero_point != stated.zero_point:
+                raise BundleError(
+                    f"{self.where}: the model's {name} is quantised by {how.scale:g} and "
+                    f"{how.zero_point}, the manifest says {stated.scale:g} and "
+                    f"{stated.zero_point}; {remedy}"
+                )
+        return interpreter
+
+
+@dataclass(frozen=True)
+class BundleCheck:
+    """Outcome of a golden vector that reproduced: largest differences, and where they were seen."""
+
+    runtime: str
+    feature_error: float
+    score_error: float
+    n_windows: int
+
+
+def parse_bundle(raw: bytes, where: str) -> Bundle:
+    """Bundle from the bytes of a file; raises BundleError as `read_bundle` does."""
+    members = read_archive(raw, MEMBERS, MAX_BUNDLE_BYTES, where)
+    try:
+        manifest = Manifest.from_json(members[MANIFEST])
+        hashed = [name for name in MEMBERS if name != MANIFEST]
+        if sorted(manifest.sha256) != sorted(hashed):
+            raise BundleError(
+                f"manifest: sha256 names {', '.join(sorted(manifest.sha256)) or 'nothing'}: "
+                f"expected {', '.join(sorted(hashed))}; export it again"
+            )
+        for name in hashed:
+            found = hashlib.sha256(members[name]).hexdigest()
+            if found != manifest.sha256[name]:
+                raise BundleError(
+                    f"{name} has sha256 {found[:12]}, the manifest says "
+                    f"{manifest.sha256[name][:12]}; fetch the bundle again"
+                )
+        golden = Golden.from_npz(members[GOLDEN])
+        _check_golden_shapes(golden, manifest)
+        card = members[MODEL_CARD].decode("utf-8")
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{where}: {MODEL_CARD} is not UTF-8 text; export it again") from error
+    return Bundle(manifest, members[MODEL], golden, card, hashlib.sha256(raw).hexdigest(), where)
+
+
+def _check_golden_shapes(golden: Golden, manifest: Manifest) -> None:
+    n_samples, n_windows = len(golden.samples), len(golden.logits)
+    expected_samples = manifest.window_samples + (n_windows - 1) * manifest.hop_samples
+    front_end = manifest.front_end
+    if not (n_windows > 0 and n_samples == expected_samples <= MAX_GOLDEN_SAMPLES):
+        raise BundleError(
+            f"{GOLDEN}: {n_samples} samples, {n_windows} windows: expected {expected_samples} "
+            "samples; export it again"
+        )
+    expected = {
+        "features": (front_end.frames_of(n_samples), front_end.n_mels),
+        "logits": (n_windows, len(manifest.labels)),
+        "embedding": (n_windows, golden.embedding.shape[1]),
+    }
+    for name, shape in expected.items():
+        found = getattr(golden, name).shape
+        if found != shape:
+            raise BundleError(f"{GOLDEN}: {name} is {found}: expected {shape}; export it again")
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and check its form; the model itself is not run (see `check_bundle`).
+
+    Raises
+    ------
+    BundleError
+        Not a zip or cut short; unknown, missing, repeated, escaping or linked members; larger than
+        64 MB, or compressed; any byte changed; unknown schema; a field missing or out of range;
+        member or front end with another hash; golden vector of other shapes than the manifest says.
+    InputError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BUNDLE_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a .bundle file"
+        ) from error
+    return parse_bundle(raw, str(path))
+
+
+def check_bundle(
+    bundle: Bundle, interpreter: Interpreter | None = None, runtime: str = "auto"
+) -> BundleCheck:
+    """Run the golden vector through this machine's front end and model.
+
+    Raises BundleError where features or scores are further from the exporting machine's than the
+    manifest allows, or the model cannot be loaded.
+    """
+    manifest, golden = bundle.manifest, bundle.golden
+    interpreter = interpreter or bundle.load_interpreter(runtime)
+    features = log_mel(golden.samples, manifest.front_end)
+    feature_error = float(np.abs(features - golden.features).max())
+    if not feature_error <= manifest.golden.features:
+        raise BundleError(
+            f"{bundle.where}: golden vector: features differ by {feature_error:.2g}: expected at "
+            f"most {manifest.golden.features:g}; update soundpost on this device or export again"
+        )
+    logits = np.stack(
+        [interpreter.run(patch).logits for patch in windows(features, manifest)], dtype=np.float32
+    )
+    errors = np.abs(sigmoid(logits) - sigmoid(golden.logits))
+    score_error = float(errors.max())
+    if not score_error <= manifest.golden.scores:
+        label = manifest.labels[int(errors.max(axis=0).argmax())]
+        raise BundleError(
+            f"{bundle.where}: golden vector: scores differ by {score_error:.2g} ({label}, "
+            f"{interpreter.runtime}): expected at most {manifest.golden.scores:g}; "
+            "try another runtime or export again"
+        )
+    return BundleCheck(interpreter.runtime, feature_error, score_error, len(logits))
+
+
+def windows(features: FloatArray, manifest: Manifest) -> list[FloatArray]:
+    """Patches (n_frames, n_mels) of features (n, n_mels), one hop apart."""
+    length, hop = manifest.n_frames, manifest.hop_samples // manifest.front_end.hop_length
+    return [features[i : i + length] for i in range(0, len(features) - length + 1, hop)]
+
+
+def open_bundle(
+    path: Path, runtime: str = "auto", threads: int = 1
+) -> tuple[Bundle, Interpreter, BundleCheck]:
+    """What the daemon does at start: read, load, and reproduce the golden vector."""
+    bundle = read_bundle(path)
+    interpreter = bundle.load_interpreter(runtime, threads)
+    return bundle, interpreter, check_bundle(bundle, interpreter)
+
+
+def pack_bundle(manifest: Manifest, model: bytes, golden: Golden, model_card: str) -> bytes:
+    """Content of a bundle file: the manifest is completed with the members' hashes.
+
+    What this returns has been read back: a bundle that would be refused is never written.
+    """
+    members = {MODEL: model, GOLDEN: golden.to_npz(), MODEL_CARD: model_card.encode()}
+    hashes: Mapping[str, str] = {
+        name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())
+    }
+    members[MANIFEST] = replace(manifest, sha256=hashes).to_json()
+    raw = write_archive(members)
+    parse_bundle(raw, manifest.name)
+    return raw
+
+
+def write_bundle(
+    path: Path, manifest: Manifest, model: bytes, golden: Golden, model_card: str
+) -> str:
+    """Write a bundle under its final name only when it is whole; returns its sha256.
+
+    Raises InputError where the disk is full or the folder cannot be written.
+    """
+    raw = pack_bundle(manifest, model, golden, model_card)
+    write_atomically(path, raw)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Temporary name in the same folder, flush to disk, rename; no trace where it fails."""
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # NamedTemporaryFile makes files that only their owner can read; a bundle is for a daemon.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def starter_bundle_path() -> Path:
+    """The bundle that comes with soundpost; raises BundleError where the package lacks it."""
+    path = Path(str(files("soundpost.device.starter").joinpath("starter.bundle")))
+    if not path.is_file():
+        raise BundleError(f"{path}: the starter bundle is missing; install soundpost again")
+    return path

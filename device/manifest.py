@@ -1,0 +1,333 @@
+"""Manifest of a model bundle: what the model is, hears, says, came from, and when to believe it.
+
+Plain dataclasses and hand-written checks, so that the resident daemon carries no schema library for
+one file. Fields that this version does not know are kept and written back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import BundleError, SoundpostError
+from soundpost.device.features import FrontEnd
+from soundpost.device.interpreter import Quantisation, Signature
+
+SCHEMA = "soundpost.bundle/1"
+KIND_WINDOW = "window"
+
+# A manifest with the credits of thousands of clips stays far below this.
+MAX_MANIFEST_BYTES = 8_000_000
+# More outputs than any sound ontology has labels (AudioSet: 527).
+MAX_LABELS = 4_096
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# https://semver.org, without its rule on leading zeros.
+_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# A label becomes one level of an MQTT topic (MQTT 3.1.1, section 4.7).
+_NOT_IN_LABELS = re.compile(r"[/+#\x00-\x1f\x7f]")
+
+_TENSORS = ("input", "logits", "embedding")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """One source of training sound.
+
+    licences : SPDX name (or the source's own words) to number of clips
+    credits : attributions in full, as the licences ask
+    """
+
+    name: str
+    n_clips: int
+    licences: Mapping[str, int]
+    credits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldenTolerance:
+    """How far another machine's golden vector may be off.
+
+    features : in natural-log mel magnitude
+    scores : in probability, after the sigmoid; kernels of two runtimes round a few int8 steps apart
+    """
+
+    features: float = 1e-3
+    scores: float = 0.05
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device must know about a model.
+
+    created : UTC, RFC 3339 with microseconds
+    window_samples, hop_samples : a patch spans window_samples; patches start hop_samples apart
+    logit_limit : outputs are clamped to ± this before the host's sigmoid
+    quantisation : of "input", "logits" and "embedding"
+    classes : detector settings, one per label and in the labels' order
+    licence : of the weights themselves
+    sha256 : of every member but the manifest
+    read_from : JSON that this was read from; its unknown fields are written back
+    """
+
+    name: str
+    version: str
+    created: str
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    window_samples: int
+    hop_samples: int
+    classes: tuple[ClassSettings, ...]
+    quantisation: Mapping[str, Quantisation]
+    signature: Signature = field(default_factory=Signature)
+    kind: str = KIND_WINDOW
+    logit_limit: float = 8.0
+    licence: str = ""
+    training_data: tuple[TrainingData, ...] = ()
+    golden: GoldenTolerance = field(default_factory=GoldenTolerance)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    read_from: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check = _check
+        check(self.kind == KIND_WINDOW, "kind", self.kind, f"'{KIND_WINDOW}'; update soundpost")
+        check(_NAME.fullmatch(self.name), "name", self.name, "a-z, 0-9, '.', '_', '-'")
+        check(_VERSION.fullmatch(self.version), "version", self.version, "a version such as 1.0.0")
+        check(_TIME.fullmatch(self.created), "created", self.created, "UTC with microseconds")
+        check(0 < len(self.labels) <= MAX_LABELS, "labels", len(self.labels), "1 to 4096 of them")
+        for label in self.labels:
+            check(
+                label.strip() == label != "" and not _NOT_IN_LABELS.search(label),
+                "labels",
+                label,
+                "text without '/', '+', '#', control characters or outer spaces",
+            )
+        check(len(set(self.labels)) == len(self.labels), "labels", "a repetition", "distinct ones")
+        order = tuple(settings.label for settings in self.classes)
+        check(order == self.labels, "classes", order, "one for each label, in the labels' order")
+        frames = self.front_end.frames_of(self.window_samples)
+        check(
+            frames > 0 and self.front_end.samples_of(frames) == self.window_samples,
+            "window_samples",
+            self.window_samples,
+            "a whole number of frames",
+        )
+        check(
+            self.hop_samples > 0 and self.hop_samples % self.front_end.hop_length == 0,
+            "hop_samples",
+            self.hop_samples,
+            f"a multiple of the front end's hop, {self.front_end.hop_length}",
+        )
+        check(self.logit_limit > 0, "logit_limit", self.logit_limit, "a positive number")
+        check(tuple(self.quantisation) == _TENSORS, "quantisation", [*self.quantisation], _TENSORS)
+        check(
+            all(_SHA256.fullmatch(value) for value in self.sha256.values()),
+            "sha256",
+            dict(self.sha256),
+            "64 hex digits for each member",
+        )
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of one patch."""
+        return self.front_end.frames_of(self.window_samples)
+
+    @property
+    def weights(self) -> str:
+        """How weights and activations are stored: "int8" or "float32"."""
+        return "float32" if self.quantisation["logits"].is_float else "int8"
+
+    def to_json(self) -> bytes:
+        """Content of manifest.json (UTF-8), the same bytes for the same manifest."""
+        known = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "version": self.version,
+            "created": self.created,
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "front_end": {
+                "hash": self.front_end.hash(),
+                "parameters": self.front_end.to_dict(),
+            },
+            "window_samples": self.window_samples,
+            "hop_samples": self.hop_samples,
+            "signature": asdict(self.signature),
+            "logit_limit": self.logit_limit,
+            "quantisation": {
+                name: {
+                    "dtype": "float32" if how.is_float else "int8",
+                    "scale": how.scale,
+                    "zero_point": how.zero_point,
+                }
+                for name, how in self.quantisation.items()
+            },
+            "classes": [asdict(settings) for settings in self.classes],
+            "licence": self.licence,
+            "training_data": [
+                {
+                    "name": data.name,
+                    "n_clips": data.n_clips,
+                    "licences": dict(data.licences),
+                    "credits": list(data.credits),
+                }
+                for data in self.training_data
+            ],
+            "golden": asdict(self.golden),
+            "sha256": dict(self.sha256),
+        }
+        text = json.dumps(_with_unknown(known, self.read_from), indent=1, ensure_ascii=False)
+        return f"{text}\n".encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Manifest:
+        """Read manifest.json.
+
+        Raises
+        ------
+        BundleError
+            Naming the field, what was found and what was expected.
+        """
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise BundleError(f"manifest: {len(content)} bytes: expected <= {MAX_MANIFEST_BYTES}")
+        try:
+            table = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"manifest: is not JSON ({error}); export it again") from error
+        if not isinstance(table, dict):
+            raise BundleError("manifest: is not a JSON object; export it again")
+        schema = table.get("schema")
+        if schema != SCHEMA:
+            raise BundleError(
+                f"manifest: schema is {schema!r}: this soundpost reads '{SCHEMA}'; "
+                "update soundpost on this device or export the bundle again"
+            )
+        tensors = _get(table, "quantisation", dict)
+        return cls(
+            name=_get(table, "name", str),
+            version=_get(table, "version", str),
+            created=_get(table, "created", str),
+            kind=_get(table, "kind", str),
+            labels=_strings(_get(table, "labels", list), "labels"),
+            front_end=_front_end(_get(table, "front_end", dict)),
+            window_samples=_get(table, "window_samples", int),
+            hop_samples=_get(table, "hop_samples", int),
+            signature=_record(Signature, _get(table, "signature", dict), "signature"),
+            logit_limit=_get(table, "logit_limit", float),
+            quantisation={
+                name: _record(Quantisation, _get(tensors, name, dict), f"quantisation.{name}")
+                for name in _TENSORS
+            },
+            classes=tuple(
+                _record(ClassSettings, entry, f"classes[{index}]")
+                for index, entry in enumerate(_tables(table, "classes"))
+            ),
+            licence=_get(table, "licence", str),
+            training_data=tuple(_training_data(data) for data in _tables(table, "training_data")),
+            golden=_record(GoldenTolerance, _get(table, "golden", dict), "golden"),
+            sha256=_typed(_get(table, "sha256", dict), str, "sha256"),
+            read_from=table,
+        )
+
+
+def _check(held: object, name: str, found: object, expected: object) -> None:
+    if not held:
+        raise BundleError(f"manifest: {name} is {found!r}: expected {expected}; export it again")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _is(value: object, kind: type) -> bool:
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) is kind
+
+
+def _get(table: Mapping[str, Any], key: str, kind: type[_T], where: str = "") -> _T:
+    value = table.get(key)
+    name = f"{where}.{key}" if where else key
+    _check(_is(value, kind), name, value, f"a value of type {kind.__name__}")
+    return kind(value)  # type: ignore[call-arg]
+
+
+def _typed(table: Mapping[str, Any], kind: type[_T], where: str) -> dict[str, _T]:
+    return {key: _get(table, key, kind, where) for key in table}
+
+
+def _strings(values: list[Any], where: str) -> tuple[str, ...]:
+    _check(all(type(value) is str for value in values), where, "another value", "text only")
+    return tuple(values)
+
+
+def _tables(table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    values = _get(table, key, list)
+    _check(all(type(value) is dict for value in values), key, "another value", "objects only")
+    return values
+
+
+def _front_end(table: Mapping[str, Any]) -> FrontEnd:
+    parameters, stated = _get(table, "parameters", dict), _get(table, "hash", str)
+    try:
+        front_end = FrontEnd.from_dict(parameters)
+    except SoundpostError as error:
+        raise BundleError(f"manifest: {error}") from error
+    if front_end.hash() != stated:
+        raise BundleError(
+            f"manifest: front end hashes to {front_end.hash()[:12]}, the bundle says "
+            f"{stated[:12]!r}: this device would hear something else than the model was trained "
+            "on; update soundpost on this device or export the bundle again"
+        )
+    return front_end
+
+
+def _training_data(table: Mapping[str, Any]) -> TrainingData:
+    where = "training_data"
+    return TrainingData(
+        name=_get(table, "name", str, where),
+        n_clips=_get(table, "n_clips", int, where),
+        licences=_typed(_get(table, "licences", dict, where), int, f"{where}.licences"),
+        credits=_strings(_get(table, "credits", list, where), f"{where}.credits"),
+    )
+
+
+# Field annotations are strings (postponed evaluation); these are the ones that records use.
+_KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+def _record(kind: type[_T], table: Mapping[str, Any], where: str) -> _T:
+    """Dataclass of simple fields from an object: all must be there, unknown ones are passed by."""
+    values = {}
+    for item in fields(kind):  # type: ignore[arg-type]
+        _check(item.name in table, f"{where}.{item.name}", "missing", "it to be there")
+        wanted = _KINDS.get(str(item.type))
+        value = table[item.name]
+        if wanted is not None:
+            value = _get(table, item.name, wanted, where)
+        else:
+            simple = value is None or isinstance(value, str)
+            _check(simple, f"{where}.{item.name}", value, "text or null")
+        values[item.name] = value
+    try:
+        return kind(**values)
+    except (SoundpostError, ValueError) as error:
+        raise BundleError(f"manifest: {where}: {error}; export it again") from error
+
+
+def _with_unknown(known: Any, read: Any) -> Any:
+    """Known values in their order, then the fields of the JSON read that are not among them."""
+    if isinstance(known, dict) and isinstance(read, Mapping):
+        merged = {key: _with_unknown(value, read.get(key)) for key, value in known.items()}
+        return merged | {key: value for key, value in read.items() if key not in known}
+    if isinstance(known, list) and isinstance(read, list) and len(known) == len(read):
+        return [_with_unknown(a, b) for a, b in zip(known, read, strict=True)]
+    return known

@@ -1,0 +1,137 @@
+"""`soundpost export`.
+
+torch and TensorFlow are imported when the command runs, not when `soundpost --help` lists it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from soundpost.device.command import Command
+from soundpost.device.errors import UsageError
+
+_DESCRIPTION = """\
+Turns a training run into a bundle that a sensor loads: torch to ONNX to full int8 TFLite.
+
+The int8 model must agree with the trained one on the run's held-out clips, or nothing is written.
+Thresholds are chosen on its scores of the validation clips. DIR is the folder that the run was
+trained with; by default where it was then. The same run gives the same bundle, byte for byte.
+
+examples:
+  soundpost export runs/first --out first.bundle
+  soundpost export runs/first --out first.bundle --data clips --name porch --version 1.2.0
+  soundpost export runs/first --out first.bundle --licence CC-BY-4.0 --notes about.md
+  soundpost bundle check first.bundle
+"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder that `soundpost train` wrote")
+    parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="file to write")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="clips that the run used")
+    parser.add_argument("--name", default="", help="name of the model (default: the recipe's)")
+    parser.add_argument("--version", default="1.0.0", help="semantic version (default: 1.0.0)")
+    parser.add_argument("--licence", default="", help="of the weights, for manifest and card")
+    parser.add_argument(
+        "--notes", metavar="FILE", type=Path, help="Markdown to put into the model card"
+    )
+    parser.add_argument(
+        "--least-agreement",
+        metavar="SHARE",
+        type=float,
+        default=0.97,
+        help="of windows whose best label int8 and float agree on (default: 0.97)",
+    )
+    parser.add_argument(
+        "--most-accuracy-drop",
+        metavar="POINTS",
+        type=float,
+        default=1.0,
+        help="of clip top-1, in percentage points (default: 1.0)",
+    )
+    parser.add_argument(
+        "--most-class-drop",
+        metavar="AP",
+        type=float,
+        default=0.10,
+        help="of any label's average precision (default: 0.10)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _notes(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--notes {path}: cannot be read as text: {error}") from error
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from soundpost.export.parity import ParityBounds
+    from soundpost.export.pipeline import ExportOptions, export_run
+
+    options = ExportOptions(
+        name=arguments.name,
+        version=arguments.version,
+        licence=arguments.licence,
+        notes=_notes(arguments.notes),
+        bounds=ParityBounds(
+            top1_agreement=arguments.least_agreement,
+            accuracy_drop=arguments.most_accuracy_drop / 100,
+            class_drop=arguments.most_class_drop,
+        ),
+    )
+    result = export_run(
+        arguments.run,
+        arguments.data,
+        arguments.out,
+        options,
+        quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    parity = result.facts.parity
+    if arguments.json:
+        table = {
+            "bundle": str(result.out),
+            "sha256": result.sha256,
+            "model_bytes": result.facts.model_bytes,
+            "windows": parity.n_windows,
+            "parity": [
+                {
+                    "engine": row.engine,
+                    "max_difference": row.max_difference,
+                    "mean_difference": row.mean_difference,
+                    "top1_agreement": row.top1_agreement,
+                    "clip_top1": row.figures.top1,
+                    "map": row.figures.mean_average_precision,
+                }
+                for row in parity.engines
+            ],
+        }
+        print(json.dumps(table, indent=1))
+        return 0
+    print(f"{parity.n_windows} held-out windows, against torch:")
+    print(f"{'':<15} {'max dp':>8} {'mean dp':>8} {'agreement':>9} {'clip top-1':>10} {'mAP':>6}")
+    for row in parity.engines:
+        print(
+            f"{row.engine:<15} {row.max_difference:8.2g} {row.mean_difference:8.2g} "
+            f"{row.top1_agreement:9.4f} {row.figures.top1:10.1%} "
+            f"{row.figures.mean_average_precision:6.3f}"
+        )
+    for name, (before, after) in result.facts.figures.items():
+        print(f"{name}: float {before.line()}; int8 {after.line()}")
+    print(f"wrote {result.out}, model {result.facts.model_bytes} bytes, sha256 {result.sha256}")
+    return 0
+
+
+COMMAND = Command(
+    summary="turn a training run into a bundle for the sensor",
+    description=_DESCRIPTION,
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,54 @@
+"""Golden vector: a short sound of our own making, and what this machine makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from soundpost.device.bundle import Golden
+from soundpost.device.features import FloatArray, FrontEnd, log_mel
+from soundpost.device.interpreter import Interpreter
+
+# Windows of the golden vector: enough that a wrong hop or a state left over would show.
+N_WINDOWS = 4
+
+
+def golden_input(front_end: FrontEnd, n_samples: int) -> FloatArray:
+    """A rising sweep with its octave, pulsed, over noise that fades in: from silence to full scale.
+
+    It reaches every mel band and the whole clamped range. No recording: a bundle must not carry
+    somebody's sound about.
+
+    Returns
+    -------
+    (n_samples,) float32, full scale ±1.0
+    """
+    rate = front_end.sample_rate_hz
+    time_s = np.arange(n_samples) / rate
+    duration_s = n_samples / rate
+    low, high = max(front_end.fmin_hz, 50.0), front_end.fmax_hz
+    # Exponential sweep: phase is the integral of low (high / low)^(t / duration).
+    slope = np.log(high / low) / duration_s
+    phase = 2 * np.pi * low * np.expm1(slope * time_s) / slope
+    pulses = (np.sin(2 * np.pi * 3.0 * time_s) > -0.5).astype(float)
+    tone = (np.sin(phase) + 0.3 * np.sin(2 * phase)) * pulses
+    level = np.linspace(0.0, 0.6, n_samples)
+    noise = np.random.default_rng(20_261_120).standard_normal(n_samples)
+    samples = level * tone + 0.05 * np.linspace(0.0, 1.0, n_samples) ** 2 * noise
+    clipped: FloatArray = np.clip(samples, -1.0, 1.0).astype(np.float32)
+    return clipped
+
+
+def make_golden(
+    interpreter: Interpreter, front_end: FrontEnd, window_samples: int, hop_samples: int
+) -> Golden:
+    """Run the golden input through the device's own front end and interpreter."""
+    samples = golden_input(front_end, window_samples + (N_WINDOWS - 1) * hop_samples)
+    features = log_mel(samples, front_end)
+    length, hop = front_end.frames_of(window_samples), hop_samples // front_end.hop_length
+    outputs = [interpreter.run(features[i * hop : i * hop + length]) for i in range(N_WINDOWS)]
+    return Golden(
+        samples,
+        features,
+        np.stack([output.logits for output in outputs]),
+        np.stack([output.embedding for output in outputs]),
+    )

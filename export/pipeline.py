@@ -1,0 +1,283 @@
+"""A run folder to a model bundle: torch, ONNX, TFLite, gates, parity, thresholds, card."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soundpost.device.bundle import Manifest, write_bundle
+from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import UsageError
+from soundpost.device.features import FloatArray
+from soundpost.device.interpreter import load_interpreter, sigmoid
+from soundpost.export.gates import (
+    RuntimeAgreement,
+    check_float,
+    check_full_int8,
+    check_operators,
+    check_runtimes,
+)
+from soundpost.export.golden import make_golden
+from soundpost.export.model_card import CardFacts, HeardRow, render_card, training_data
+from soundpost.export.onnx_export import export_onnx
+from soundpost.export.parity import (
+    FLOAT_TFLITE,
+    INT8_TFLITE,
+    ONNX,
+    TORCH,
+    Parity,
+    ParityBounds,
+    check_parity,
+    figures_of,
+    measure_parity,
+    score_all,
+)
+from soundpost.export.representative import draw_representative
+from soundpost.export.tflite import TFLiteModels, convert_to_tflite
+from soundpost.export.thresholds import ThresholdRule, choose_classes, clip_peaks
+from soundpost.export.windows import (
+    ExportWindows,
+    LabelledWindows,
+    load_windows,
+    recipe_of,
+)
+from soundpost.train.metrics import ClipFigures
+from soundpost.train.mobilenet_v2 import LOGIT_LIMIT
+from soundpost.train.run import WEIGHTS, TrainedRun, load_run
+from soundpost.train.windows import HOP_FRAMES
+
+# Windows that both device runtimes are compared on; tflite-runtime takes 5 ms for each.
+N_RUNTIME_WINDOWS = 200
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a person may choose.
+
+    name : of the bundle; the recipe's by default
+    version : semantic version
+    licence : of the weights, in the exporter's words
+    notes : Markdown for the model card
+    bounds, rule : see ParityBounds and ThresholdRule
+    """
+
+    name: str = ""
+    version: str = "1.0.0"
+    licence: str = ""
+    notes: str = ""
+    bounds: ParityBounds = field(default_factory=ParityBounds)
+    rule: ThresholdRule = field(default_factory=ThresholdRule)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written and how it compares."""
+
+    out: Path
+    sha256: str
+    manifest: Manifest
+    facts: CardFacts
+
+
+def export_run(
+    folder: Path,
+    data: Path | None,
+    out: Path,
+    options: ExportOptions,
+    *,
+    quiet: bool = False,
+) -> ExportResult:
+    """Export a run; the bundle appears under its name only when every check has passed.
+
+    Parameters
+    ----------
+    folder : what `soundpost train` wrote
+    data : the clips it was trained with; where the run says they are, by default
+    out : the bundle to write
+
+    Raises
+    ------
+    InputError
+        The run or its data cannot be used, or the bundle cannot be written.
+    ExportError
+        The conversion failed, or the int8 model is not as good as the float one.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected a file name in a folder that exists")
+    run = load_run(folder)
+    created = created_time(run)
+    windows = load_windows(run, data or Path(run.settings["data"]["path"]), quiet=quiet)
+    converted = _convert(run, windows, quiet)
+    judged = _judge(run, converted, windows, options, quiet)
+    manifest = _manifest(run, options, created, converted, judged, windows)
+    facts = CardFacts(
+        parity=judged.parity,
+        bounds=options.bounds,
+        rule=options.rule,
+        figures=judged.figures,
+        heard=judged.heard,
+        heard_on="on test clips" if windows.test else "on the validation clips themselves",
+        runtimes=judged.runtimes,
+        operators=converted.operators,
+        n_representative=converted.n_representative,
+        model_bytes=len(converted.models.int8),
+        provenance=_provenance(run),
+        notes=options.notes,
+    )
+    interpreter = load_interpreter(converted.models.int8)
+    golden = make_golden(interpreter, run.front_end, manifest.window_samples, manifest.hop_samples)
+    card = render_card(manifest, facts)
+    sha256 = write_bundle(out, manifest, converted.models.int8, golden, card)
+    return ExportResult(out, sha256, manifest, facts)
+
+
+@dataclass(frozen=True)
+class _Converted:
+    onnx: bytes
+    models: TFLiteModels
+    operators: Counter[tuple[str, int]]
+    n_representative: int
+
+
+def _convert(run: TrainedRun, windows: ExportWindows, quiet: bool) -> _Converted:
+    onnx_model = export_onnx(run.network, run.n_frames, run.front_end.n_mels)
+    training = windows.training
+    representative = draw_representative(
+        training.patches, training.window_labels, run.front_end, recipe_of(run).training.seed
+    )
+    models = convert_to_tflite(onnx_model, representative, quiet=quiet)
+    check_operators(models.float32)
+    operators = check_operators(models.int8)
+    check_full_int8(models.int8, run.front_end)
+    return _Converted(onnx_model, models, operators, len(representative))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    parity: Parity
+    runtimes: RuntimeAgreement | None
+    classes: tuple[ClassSettings, ...]
+    figures: dict[str, tuple[ClipFigures, ClipFigures]]
+    heard: dict[str, HeardRow]
+
+
+def _judge(
+    run: TrainedRun,
+    converted: _Converted,
+    windows: ExportWindows,
+    options: ExportOptions,
+    quiet: bool,
+) -> _Judged:
+    validation, test, labels = windows.validation, windows.test, run.labels
+    held_out = validation.joined(test) if test else validation
+    logits, runtime = score_all(
+        run.network, converted.onnx, converted.models, held_out.patches, quiet=quiet
+    )
+    for engine in (ONNX, FLOAT_TFLITE):
+        check_float(logits[TORCH], logits[engine], engine)
+    step = -(-len(held_out.patches) // N_RUNTIME_WINDOWS)
+    runtimes = check_runtimes(converted.models.int8, held_out.patches[::step])
+    parity = measure_parity(logits, held_out, labels, runtime)
+    check_parity(parity, held_out, labels, options.bounds)
+
+    n_validation = len(validation.patches)
+    roles = {"validation": (validation, slice(0, n_validation))}
+    if test:
+        roles["test"] = (test, slice(n_validation, None))
+    figures = {
+        name: (
+            figures_of(logits[TORCH][part], clips, labels)[0],
+            figures_of(logits[INT8_TFLITE][part], clips, labels)[0],
+        )
+        for name, (clips, part) in roles.items()
+    }
+    scores = sigmoid(logits[INT8_TFLITE])
+    classes = choose_classes(
+        scores[:n_validation], validation.clips, validation.clip_labels, labels, options.rule
+    )
+    clips, part = list(roles.values())[-1]
+    return _Judged(parity, runtimes, classes, figures, heard_at(scores[part], clips, classes))
+
+
+def heard_at(
+    scores: FloatArray, windows: LabelledWindows, classes: tuple[ClassSettings, ...]
+) -> dict[str, HeardRow]:
+    """In how many clips each label reaches its onset, rightly and wrongly.
+
+    Parameters
+    ----------
+    scores : (n_windows, n_labels)
+    """
+    rows = {}
+    for index, settings in enumerate(classes):
+        peaks = clip_peaks(scores[:, index : index + 1], windows.clips, settings)
+        heard = peaks[:, 0] >= settings.onset
+        positive = windows.clip_labels == index
+        rows[settings.label] = HeardRow(
+            int(positive.sum()),
+            int((heard & positive).sum()),
+            int((~positive).sum()),
+            int((heard & ~positive).sum()),
+        )
+    return rows
+
+
+def created_time(run: TrainedRun) -> str:
+    """When the model was made: SOURCE_DATE_EPOCH if set, else when its weights were written.
+
+    Not the time of the export, so that the same run gives the same bundle, byte for byte.
+    """
+    stated = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if stated and not stated.isdigit():
+        raise UsageError(f"SOURCE_DATE_EPOCH is '{stated}': expected seconds since 1970")
+    seconds = int(stated) if stated else int((run.folder / WEIGHTS).stat().st_mtime)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _manifest(
+    run: TrainedRun,
+    options: ExportOptions,
+    created: str,
+    converted: _Converted,
+    judged: _Judged,
+    windows: ExportWindows,
+) -> Manifest:
+    recipe = recipe_of(run)
+    slug = re.sub(r"[^a-z0-9._-]+", "-", (options.name or recipe.name).lower()).strip("-._")
+    data_name = Path(run.settings["data"]["path"]).name
+    return Manifest(
+        name=slug or "model",
+        version=options.version,
+        created=created,
+        labels=run.labels,
+        front_end=run.front_end,
+        window_samples=run.front_end.samples_of(run.n_frames),
+        hop_samples=HOP_FRAMES * run.front_end.hop_length,
+        classes=judged.classes,
+        quantisation=load_interpreter(converted.models.int8).quantisation,
+        logit_limit=LOGIT_LIMIT,
+        licence=options.licence,
+        training_data=training_data(windows.trained_on, data_name),
+    )
+
+
+def _provenance(run: TrainedRun) -> tuple[tuple[str, str], ...]:
+    settings, recipe = run.settings, recipe_of(run)
+    data = settings["data"]
+    rows = [
+        ("recipe", f"{recipe.name}, {recipe.training.epochs} epochs, seed {recipe.training.seed}"),
+        ("student", f"{recipe.model.kind}, width {recipe.model.width:g}"),
+        ("code", str(settings.get("git", "unknown"))),
+        ("training folds", ", ".join(map(str, data["folds_train"]))),
+        ("clips trained on", str(data["n_train"])),
+        ("clips for thresholds (of the training folds, other groups)", str(data["n_validation"])),
+        ("fold held out for the report", str(data["fold_test"])),
+    ]
+    if recipe.data.alarms:
+        rows.append(("synthesised alarms and beepers", f"{recipe.data.alarms} of each alarm label"))
+    return tuple(rows)

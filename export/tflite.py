@@ -1,0 +1,150 @@
+"""ONNX to TFLite, in a child process: the converters print without end and can abort."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from soundpost.device.errors import ExportError, MissingExtraError
+from soundpost.device.features import FloatArray
+from soundpost.export.convert_worker import STEPS
+
+# MobileNet_v2 takes half a minute on two cores; a converter that hangs must not hang a night's job.
+TIMEOUT_S = 1_800.0
+
+# Lines of Python and absl logs that tell what went wrong, the last one telling it best.
+_TELLING = re.compile(r"(Error|ERROR|error|Exception|Killed|Aborted|Segmentation|fault)\b")
+_NOISE = re.compile(r"^\s*(\^+|File \"|Traceback|[IW]\d{4} |WARNING: All log messages)")
+
+
+@dataclass(frozen=True)
+class TFLiteModels:
+    """Contents of the two .tflite files of one student."""
+
+    float32: bytes
+    int8: bytes
+
+
+def convert_to_tflite(
+    onnx_model: bytes,
+    representative: FloatArray,
+    *,
+    quiet: bool = False,
+    timeout_s: float = TIMEOUT_S,
+) -> TFLiteModels:
+    """Convert a student, with its progress on standard error.
+
+    Parameters
+    ----------
+    onnx_model : from `export_onnx`
+    representative : (n, n_frames, n_mels) float32, real log-mel patches that set the int8 ranges
+
+    Raises
+    ------
+    ExportError
+        The converter failed, died or took too long: with the last telling line of its log.
+    MissingExtraError
+        A package of the export extra is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="soundpost-export-") as name:
+        folder = Path(name)
+        try:
+            (folder / "model.onnx").write_bytes(onnx_model)
+            array = io.BytesIO()
+            np.save(array, np.asarray(representative, np.float32), allow_pickle=False)
+            (folder / "representative.npy").write_bytes(array.getvalue())
+        except OSError as error:
+            raise ExportError(
+                f"{folder}: cannot be written ({error.strerror}); free some space there "
+                "or set TMPDIR to another folder"
+            ) from error
+        _run_worker(folder, timeout_s, quiet)
+        try:
+            return TFLiteModels(
+                (folder / "float32.tflite").read_bytes(), (folder / "int8.tflite").read_bytes()
+            )
+        except OSError as error:
+            raise ExportError(f"conversion left no model: {_last_words(folder)}") from error
+
+
+def _run_worker(folder: Path, timeout_s: float, quiet: bool) -> None:
+    environment = dict(os.environ)
+    # onnx2tf calls the onnxsim executable, which lies beside this interpreter.
+    environment["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    )
+    # No GPU: its kernels sum in another order, and the same run must give the same bytes.
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "soundpost.export.convert_worker", str(folder)]
+    started = time.monotonic()
+    bar = tqdm(total=len(STEPS), desc="converting", unit="step", disable=quiet, leave=False)
+    with (
+        bar,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        ) as process,
+    ):
+        try:
+            errors = _follow(process, bar, started + timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        words = _last_words(folder, errors)
+        if "ModuleNotFoundError" in words:
+            raise MissingExtraError(f"conversion: {words}; install soundpost[export]")
+        died = f"died of signal {-process.returncode}" if process.returncode < 0 else "failed"
+        raise ExportError(f"conversion {died} while '{bar.desc}': {words}")
+
+
+def _follow(process: subprocess.Popen[bytes], bar: tqdm[None], deadline: float) -> str:
+    """Show the steps that the child announces; returns what it said on standard error."""
+    errors = b""
+    with selectors.DefaultSelector() as selector:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ)
+        first = True
+        while selector.get_map():
+            if time.monotonic() > deadline:
+                raise ExportError(f"conversion took too long while '{bar.desc}'; it was stopped")
+            for key, _ in selector.select(timeout=1.0):
+                content = os.read(key.fd, 65_536)
+                if not content:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stderr:
+                    errors += content
+                else:
+                    for step in content.decode("utf-8", "replace").splitlines():
+                        bar.update(0 if first else 1)
+                        first = False
+                        bar.set_description(step)
+            bar.refresh()
+    return errors.decode("utf-8", "replace")
+
+
+def _last_words(folder: Path, errors: str = "") -> str:
+    """The last line of the log that tells what went wrong, else its last line."""
+    try:
+        log = (folder / "convert.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        log = ""
+    lines = [line.strip() for line in (log + "\n" + errors).splitlines() if line.strip()]
+    lines = [line for line in lines if not _NOISE.match(line)]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines or ["it said nothing"])[-1][:300]
