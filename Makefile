@@ -143,7 +143,7 @@ bench: $(VENV)/.everything
 	done
 
 size:
-	@tests/installed_size "$(PYTHON)"
+	@"$(PYTHON)" tests/benchmarks/installed_size.py
 
 .PHONY: clean
 clean:

@@ -15,7 +15,7 @@ import pytest
 
 # Packages of other extras, by the name that is imported.
 OTHERS = {"torch", "tensorflow", "onnx", "onnxruntime", "librosa", "sklearn", "matplotlib"}
-OTHERS |= {"tflite_runtime", "safetensors", "tqdm"}
+OTHERS |= {"tflite_runtime", "safetensors"}
 OTHER_FOLDERS = ("soundpost.train", "soundpost.export")
 
 

@@ -12,13 +12,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
+import tomllib
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-GLIBC_MINORS = range(5, 35)
+# The C library versions that manylinux images were built on, up to that one.
+GLIBC_MINORS = (5, 12, 17, 24, 26, 27, 28, 31, 34)
 
 
 def applies(requirement: Requirement, python: str, machine: str) -> bool:
