@@ -280,9 +280,9 @@ def test_what_the_driver_lost_shows_as_a_jump_within_the_jitter_of_its_clock(
 
 
 def write_tones(path: Path, seconds: float, rate_hz: int = 48_000) -> None:
-    """1 kHz at 0.5 on the left, 2.5 kHz at 0.25 on the right."""
+    """977 Hz at 0.5 on the left, 2.5 kHz at 0.25 on the right; 977 divides no chunk evenly."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
-    left, right = np.sin(2 * np.pi * 1_000 * time_s), np.sin(2 * np.pi * 2_500 * time_s)
+    left, right = np.sin(2 * np.pi * 977 * time_s), np.sin(2 * np.pi * 2_500 * time_s)
     soundfile.write(path, np.stack([0.5 * left, 0.25 * right], 1), rate_hz, subtype="PCM_24")
 
 
@@ -295,9 +295,9 @@ def wait_for_sound(blocks: Any) -> None:
 
 
 def phase(block: AudioBlock) -> float:
-    """Phase in rad of 1 kHz on the left at sample 0 of the stream."""
+    """Phase in rad of 977 Hz on the left at sample 0 of the stream."""
     time_s = (block.first_sample + np.arange(len(block.samples))) / block.rate_hz
-    return float(np.angle(np.sum(block.samples[:, 0] * np.exp(-2j * np.pi * 1_000 * time_s))))
+    return float(np.angle(np.sum(block.samples[:, 0] * np.exp(-2j * np.pi * 977 * time_s))))
 
 
 def test_what_is_played_is_heard_with_its_pitch_level_and_channel(
@@ -319,7 +319,7 @@ def test_what_is_played_is_heard_with_its_pitch_level_and_channel(
     firsts = np.array([block.first_sample for block in heard])
     assert np.array_equal(np.diff(firsts), np.full(99, 960))
     samples = np.concatenate([block.samples for block in heard])[-48_000:]
-    for channel, frequency_hz, level in [(0, 1_000, 0.5), (1, 2_500, 0.25)]:
+    for channel, frequency_hz, level in [(0, 977, 0.5), (1, 2_500, 0.25)]:
         magnitude = np.abs(np.fft.rfft(samples[:, channel])) / 24_000
         assert np.argmax(magnitude) == frequency_hz  # one second: bins of 1 Hz
         assert magnitude[frequency_hz] == pytest.approx(level, rel=0.01)
@@ -330,22 +330,25 @@ def test_sound_that_nobody_reads_is_lost_openly_and_the_numbering_stays_true(
 ) -> None:
     write_tones(tmp_path / "tones.wav", 30)
     pulseaudio.play(tmp_path / "tones.wav")
-    with open_microphone("mic:pulse", rate_hz=48_000, channels=2, ring_s=0.3) as source:
+    length = 624  # no divisor of the chunks that PortAudio delivers
+    with open_microphone(
+        "mic:pulse", rate_hz=48_000, channels=2, block_s=length / 48_000, ring_s=0.3
+    ) as source:
         blocks = source.blocks()
         wait_for_sound(blocks)
         before = next(blocks)
         time.sleep(1.5)
-        after = list(islice(blocks, 80))
+        after = list(islice(blocks, 120))
         assert source.overflows >= 1
     numbers = [before.first_sample, *(block.first_sample for block in after)]
-    ends = [before.first_sample + 960] + [b.first_sample + len(b.samples) for b in after]
+    ends = [before.first_sample + length] + [b.first_sample + len(b.samples) for b in after]
     jumps = np.array(numbers[1:]) - np.array(ends[:-1])
     assert jumps.min() >= 0
     assert jumps.sum() > 0.5 * 48_000
-    # The tone runs on at the sample number that the block claims, as only the true number lets it.
-    whole = [block for block in after if len(block.samples) == 960]
+    # The tone runs on at the sample number that a block claims: one sample off is 0.13 rad.
+    whole = [block for block in after if len(block.samples) == length]
     turns = [np.angle(np.exp(1j * (phase(block) - phase(before)))) for block in whole]
-    assert np.abs(turns).max() < 0.01
+    assert np.abs(turns).max() < 0.1
 
 
 def test_a_microphone_that_goes_away_is_an_error_with_a_remedy(pulseaudio: Any) -> None:

@@ -57,8 +57,8 @@ def test_json_says_the_same_and_its_names_open(pulseaudio: Any) -> None:
 
 
 def test_without_any_input_it_says_what_to_do(portaudio: Any, tmp_path: Path) -> None:
-    # An ALSA that is configured to know no device (PortAudio aborts where it knows no `pcm` at all).
-    (tmp_path / "asound.conf").write_text("pcm.null { type null }\n")
+    # An ALSA that knows one card, which is not there (PortAudio aborts where it knows none).
+    (tmp_path / "asound.conf").write_text("pcm.absent { type hw card 31 }\n")
     nowhere = {
         "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"),
         "PULSE_SERVER": f"unix:{tmp_path}/none",
