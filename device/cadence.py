@@ -37,8 +37,8 @@ _LEVEL_TOLERANCE = 0.8
 _RINGING_S = 0.12
 # Each pulse must be loud, and each half second of a gap quiet, for this share of its steps.
 _LEAST_AGREEMENT = 0.65
-# Depth of the gaps within a group of T4, nepers (2 dB): a room of 0.8 s takes them down by 7 dB.
-_LEAST_DIP = 0.25
+# Correlation of a T4 group's own level with its pulses: noise on one long tone stays below it.
+_LEAST_DIP_CORRELATION = 0.5
 # Each end of a group is known to this many steps.
 _SLACK = 3
 # Pairs of groups that are examined per call: bounds the time of a hop.
@@ -307,8 +307,12 @@ class CadenceCheck:
     def _group_between(self, first: Group, second: Group) -> bool:
         """Whether the long gap holds another group, as a pattern of another period does."""
         margin = round(0.3 / STEP_S)
+        # Insects and chatter make faint likenesses of a group; only one as clear as these counts.
+        least = min(first.correlation, second.correlation) - 0.05
         return any(
-            group.start > first.end + margin and group.end < second.start - margin
+            group.correlation >= least
+            and group.start > first.end + margin
+            and group.end < second.start - margin
             for group in self._near_band(second.band)
         )
 
@@ -348,22 +352,22 @@ class CadenceCheck:
             return False
         is_loud = level > loud - depth / 2
         ringing = round(_RINGING_S / STEP_S)
-        least = _LEAST_AGREEMENT
-        most = 0.5 if self._short else 1 - least
+        # Of a T4 pulse two or three steps are left, one of which may be off by its alignment.
+        least = 0.5 if self._short else _LEAST_AGREEMENT
+        most = 1 - least
         quiet = [(0, spans[0][0][0] - 1), (spans[0][-1][1] + ringing, spans[1][0][0] - 1)]
         for group in spans:
             if any(is_loud[a:b].mean() < least for a, b in group):
                 return False
             if self._one_too_many(is_loud, group):
                 return False
-            gaps = [(b, a) for (_, b), (a, _) in pairwise(group)]
-            if not self._short:
-                quiet += [(a + ringing, b - 1) for a, b in gaps]
-            else:
-                # A gap as short as T4's only dips in a room that rings.
-                dips = [float(level[a:b].min()) for a, b in gaps]
-                if max(dips) > loud - _LEAST_DIP:
+            if self._short:
+                # A gap as short as T4's only dips in a room that rings: its shape must tell.
+                if not self._dips_between(level, group):
                     return False
+            else:
+                gaps = [(b, a) for (_, b), (a, _) in pairwise(group)]
+                quiet += [(a + ringing, b - 1) for a, b in gaps]
         # Half a second at a time: one pulse too many in T3's long gap must not be averaged away.
         # T4's gap is so long that other sounds fall into it; its groups are telling enough.
         half = round((self.pattern.long_off_s if self._short else 0.5) / STEP_S)
@@ -372,6 +376,24 @@ class CadenceCheck:
             if any(part.mean() > most for part in parts):
                 return False
         return True
+
+    def _dips_between(self, level: FloatArray, group: list[tuple[int, int]]) -> bool:
+        """Whether the level within a group follows its pulses: not one long tone in noise."""
+        start, end = group[0][0], group[-1][1]
+        pulses = np.full(end - start, -1.0)
+        for a, b in group:
+            pulses[a - 1 - start + (a == start) : b + 1 - start] = 1.0
+        pulses -= pulses.mean()
+        best = 0.0
+        # The group's start is known to a step or so, a fifth of a pulse.
+        for shift in (-1, 0, 1):
+            part = level[start + shift : end + shift]
+            if len(part) < len(pulses):
+                continue
+            part = part - part.mean()
+            scale = float(np.linalg.norm(part) * np.linalg.norm(pulses))
+            best = max(best, float(part @ pulses) / scale if scale > 0 else 0.0)
+        return best >= _LEAST_DIP_CORRELATION
 
     def _one_too_many(self, is_loud: NDArray[np.bool_], group: list[tuple[int, int]]) -> bool:
         """Whether a further pulse of the same rhythm stands before or after the group."""
