@@ -111,7 +111,7 @@ class PulseAudio:
         self._process = subprocess.Popen(
             [
                 *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
-                "--use-pid-file=no",
+                *("--use-pid-file=no", "--disable-shm=yes"),  # killed, it would leave its memory
                 f"--load=module-native-protocol-unix auth-anonymous=1 socket={socket_path}",
                 f"--load=module-null-sink rate={self.RATE_HZ} channels=2",
             ],
