@@ -7,10 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -174,3 +177,16 @@ def pulseaudio(
         monkeypatch.undo()
         portaudio._terminate()
         portaudio._initialize()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/device/tiny_student.py: a model small enough to work out by hand."""
+    path = Path(__file__).with_name("tiny_student.py")
+    specification = spec_from_file_location("tiny_student", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    sys.modules["tiny_student"] = module
+    specification.loader.exec_module(module)
+    return module
