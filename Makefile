@@ -64,7 +64,9 @@ $(VENV)/.everything: $(PINS) | $(VENV)/.made
 	fi
 	@touch $(VENV)/.device $@
 
-# The device extra alone, on other Pythons: .venv-3.10, .venv-3.13.
+# The device extra alone, on other Pythons. Make would remove the marks, made on the way to something
+# else, and then install again every time.
+.SECONDARY: .venv-3.10/.device .venv-3.13/.device
 .venv-%/.device: $(PINS)
 	@python=$$(.ci/find_python $*); "$$python" device/platform_check.py; \
 	  "$$python" -m venv .venv-$*
