@@ -1,0 +1,283 @@
+"""Settings: what is right is read as it stands, what is wrong is named with its line and remedy."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soundpost.device.config import Settings, load_settings, parse_override
+from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import ConfigError, InputError, UsageError
+
+NO_PASSWORD: dict[str, str] = {}
+FULL = """\
+device_id = "porch-pi"
+
+[mqtt]
+host = "192.168.1.2"
+port = 8883
+username = "porch"
+password_file = "secret"
+keepalive_s = 45
+base_topic = "home/sound"
+
+[broker]
+port = 1884
+
+[model]
+bundle = "birds.bundle"
+threads = 2
+runtime = "tflite-runtime"
+
+[detector]
+min_gap_s = 2.5
+
+[source.garden]
+url = "mic:USB"
+channel = 3
+rate_hz = 48000
+
+[source.tape]
+url = "file:tape.flac"
+loop = true
+bundle = "/opt/other.bundle"
+
+[class.dog]
+onset = 0.8
+release = 0.5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, text: str, **kwargs: object) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(write(folder, text), environment=NO_PASSWORD, **kwargs)  # type: ignore[arg-type]
+    message = str(refused.value)
+    assert "\n" not in message
+    return message.replace(str(folder) + "/", "")
+
+
+def test_no_file_is_a_microphone_the_starter_and_our_own_broker() -> None:
+    settings = load_settings(environment=NO_PASSWORD)
+    assert settings.mqtt is None
+    assert settings.model.bundle is None
+    assert [(source.name, source.url) for source in settings.sources] == [("mic0", "mic:")]
+    assert settings.device_id
+    assert "/" not in settings.device_id
+
+
+def test_every_value_is_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("swordfish\n", encoding="utf-8")
+    settings = load_settings(write(tmp_path, FULL), environment=NO_PASSWORD)
+    assert settings.device_id == "porch-pi"
+    assert settings.base_topic == "home/sound"
+    assert settings.broker_port == 1884
+    assert settings.mqtt is not None
+    assert (settings.mqtt.host, settings.mqtt.port) == ("192.168.1.2", 8883)
+    assert (settings.mqtt.username, settings.mqtt.password) == ("porch", "swordfish")
+    assert settings.mqtt.keepalive_s == 45
+    assert settings.model.bundle == tmp_path / "birds.bundle"
+    assert (settings.model.threads, settings.model.runtime) == (2, "tflite-runtime")
+    garden, tape = settings.sources
+    assert (garden.name, garden.url, garden.channel) == ("garden", "mic:USB", 3)
+    assert garden.options == {"rate_hz": 48_000}
+    assert tape.url == f"file:{tmp_path / 'tape.flac'}"
+    assert tape.options == {"loop": True}
+    assert tape.bundle == Path("/opt/other.bundle")
+
+
+def test_the_password_is_never_printed_and_the_environment_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("swordfish\n", encoding="utf-8")
+    path = write(tmp_path, FULL)
+    settings = load_settings(path, environment={"SOUNDPOST_MQTT_PASSWORD": "haddock"})
+    assert settings.mqtt is not None
+    assert settings.mqtt.password == "haddock"
+    assert "haddock" not in repr(settings)
+    assert "haddock" not in str(settings)
+    in_file = refusal(tmp_path, '[mqtt]\nhost = "a"\nusername = "b"\npassword = "haddock"\n')
+    assert "haddock" not in in_file
+    assert "password_file" in in_file
+    assert "SOUNDPOST_MQTT_PASSWORD" in in_file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[mqtt]\nhost = "a"\nkepalive_s = 3',
+            "settings.toml:3: [mqtt] kepalive_s: unknown key; did you mean keepalive_s?",
+        ),
+        ("devise_id = 'a'", "settings.toml:1: devise_id: unknown key; did you mean device_id?"),
+        ("[mqqt]\n", "settings.toml:1: [mqqt]: unknown table; did you mean mqtt?"),
+        (
+            '\n[mqtt]\nhost = "a"\nport = 70000',
+            "settings.toml:4: [mqtt] port: found 70000, expected a whole number from 1 to 65535",
+        ),
+        (
+            '[mqtt]\nhost = "a"\nkeepalive_s = 0',
+            "settings.toml:3: [mqtt] keepalive_s: found 0, expected a whole number from 1 to "
+            "65535 s",
+        ),
+        (
+            "[class.dog]\nonset = nan",
+            "settings.toml:2: [class.dog] onset: found nan, expected a number from 0.01 to 1",
+        ),
+        (
+            "[class.dog]\nonset = true",
+            "settings.toml:2: [class.dog] onset: found True, expected a number from 0.01 to 1",
+        ),
+        (
+            "[class.dog]\nonset = 0.4\nrelease = 0.5",
+            "settings.toml:3: [class.dog] release: found 0.5, above onset (0.4)",
+        ),
+        (
+            '[detector]\nsmoothing = "mode"',
+            "settings.toml:2: [detector] smoothing: found 'mode', expected one of median, mean, "
+            "none",
+        ),
+        (
+            "[source.a]\nchannel = -1",
+            "settings.toml:2: [source.a] channel: found -1, expected a channel number from 0 to "
+            '255, or "mix"',
+        ),
+        (
+            "[source.a]\nloop = true",
+            "settings.toml:2: [source.a] loop: not an option of a mic: source",
+        ),
+        ("mqtt = 3", "settings.toml:1: mqtt: expected a table, such as [mqtt]"),
+        ("[device_id]", "settings.toml:"),
+        ("[source]\na = 3", "settings.toml:2: [source] a: expected a table of its own"),
+        (
+            "[mqtt]\nport = 1883",
+            "settings.toml:2: [mqtt] port: is set but host is not; set host, or leave [mqtt] out",
+        ),
+        (
+            '[mqtt]\nhost = "a"\nretry_min_s = 60',
+            "settings.toml:3: [mqtt] retry_min_s: found 60 s, above retry_max_s (30.0 s)",
+        ),
+        ("[source.status]\n", "settings.toml:1: [source.status]: source name 'status' is reserved"),
+        ("device_id = 'a/b'", "settings.toml:1: device_id: device_id 'a/b' cannot be used"),
+        ("device_id = ", "settings.toml: not TOML: "),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, text).startswith(message)
+
+
+def test_a_password_needs_a_user_name(tmp_path: Path) -> None:
+    path = write(tmp_path, '[mqtt]\nhost = "a"\n')
+    with pytest.raises(ConfigError, match="username: is missing"):
+        load_settings(path, environment={"SOUNDPOST_MQTT_PASSWORD": "haddock"})
+
+
+def test_files_that_are_no_settings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.toml: cannot read the settings: No such file"):
+        load_settings(tmp_path / "absent.toml")
+    sound = tmp_path / "clip.wav"
+    sound.write_bytes(b"RIFF\xff\xfe" * 100)
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        load_settings(sound)
+    sound.write_bytes(b"a" * 1_000_001)
+    with pytest.raises(ConfigError, match="larger than 1000000 bytes"):
+        load_settings(sound)
+    with pytest.raises(InputError, match="secret"):
+        load_settings(write(tmp_path, FULL), environment=NO_PASSWORD)
+
+
+def test_options_go_over_the_file_and_are_named_in_refusals(tmp_path: Path) -> None:
+    path = write(tmp_path, "[class.dog]\nonset = 0.8\n")
+    settings = load_settings(
+        path,
+        dict([parse_override("class.dog.onset=0.9"), parse_override("mqtt.host=10.0.0.2")]),
+        environment=NO_PASSWORD,
+    )
+    assert settings.classes["dog"]["onset"] == 0.9
+    assert settings.mqtt is not None
+    assert settings.mqtt.host == "10.0.0.2"
+    message = refusal(tmp_path, "", overrides={"mqtt.prot": 3})
+    assert message == "option mqtt.prot: unknown key; did you mean port?"
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        parse_override("mqtt.host")
+
+
+BUNDLE = (ClassSettings("dog", 0.6, 0.3), ClassSettings("smoke_alarm", 0.4, 0.2, cadence="T3"))
+
+
+def test_class_settings_go_over_the_bundles_own() -> None:
+    settings = Settings(
+        "a", detector={"min_gap_s": 2.5}, classes={"dog": {"onset": 0.8, "min_gap_s": 0.5}}
+    )
+    dog, smoke = settings.detector_classes(BUNDLE)
+    # The release threshold keeps its share of the onset.
+    assert (dog.onset, dog.release, dog.min_gap_s) == (0.8, pytest.approx(0.4), 0.5)
+    assert smoke == ClassSettings("smoke_alarm", 0.4, 0.2, min_gap_s=2.5, cadence="T3")
+
+
+def test_a_label_that_the_bundle_lacks_is_refused() -> None:
+    settings = Settings("a", classes={"smoke_alram": {"onset": 0.8}})
+    with pytest.raises(ConfigError, match=r"\[class.smoke_alram\].*did you mean smoke_alarm\?"):
+        settings.detector_classes(BUNDLE)
+    with pytest.raises(ConfigError, match=r"release is 0\.9"):
+        Settings("a", classes={"dog": {"release": 0.9}}).detector_classes(BUNDLE)
+
+
+KEYS = st.one_of(
+    st.sampled_from(["mqtt", "host", "class", "dog", "onset", "source", "url", "device_id"]),
+    st.text(max_size=8),
+)
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-(10**6), 10**6),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(), max_size=2),
+)
+TABLES = st.dictionaries(
+    KEYS,
+    st.recursive(VALUES, lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=6),
+    max_size=4,
+)
+
+
+def toml(value: object) -> str:
+    """Inline TOML; JSON's escapes of a text are TOML's."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{quoted(key)} = {toml(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=True).replace("\x7f", "\\u007f")
+
+
+@given(st.one_of(st.text(max_size=300), TABLES))
+def test_anything_is_settings_or_one_clear_line(content: str | dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "settings.toml"
+        if isinstance(content, dict):
+            content = "\n".join(f"{quoted(key)} = {toml(v)}" for key, v in content.items())
+        path.write_bytes(content.encode("utf-8", "surrogatepass"))
+        message = None
+        try:
+            settings = load_settings(path, environment=NO_PASSWORD)
+        except ConfigError as error:
+            message = str(error)
+    if message is None:
+        assert settings.sources
+    else:
+        assert len(message.splitlines()) == 1
+        assert "settings.toml" in message
