@@ -1,8 +1,9 @@
 """`--device-only`: tests/device with nothing but the device extra, as on a sensor.
 
 Such an environment lacks what some tests compare with (librosa, torch, the train folder). A file
-that imports one of those at its top is left out, and so is a test that imports one in its body;
-the first line of the run names them. Every other missing module is a failure, as it should be.
+that imports one of those at its top is left out, and so is a test that imports one in its body or
+has an absent runtime as its parameter; the run names them once it has collected the rest. Every
+other missing module is a failure, as it should be.
 """
 
 import ast
@@ -16,6 +17,8 @@ import pytest
 # Packages of other extras, by the name that is imported.
 OTHERS = {"torch", "tensorflow", "onnx", "onnxruntime", "librosa", "sklearn", "matplotlib"}
 OTHERS |= {"tflite_runtime", "safetensors"}
+# TFLite runtimes of other extras, as the parameter of a test.
+RUNTIMES = {"tflite-runtime": "tflite_runtime", "tensorflow": "tensorflow"}
 OTHER_FOLDERS = ("soundpost.train", "soundpost.export")
 
 
@@ -66,6 +69,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             definition = ast.parse(source).body[0]
             assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
             missing = beyond_the_device(definition.body)
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            wanted = [RUNTIMES.get(str(value)) for value in item.callspec.params.values()]
+            missing |= {name for name in wanted if name and find_spec(name) is None}
         if missing:
             left_out(config).append(f"{item.name} ({', '.join(sorted(missing))})")
             dropped.append(item)
