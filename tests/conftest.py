@@ -73,7 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             wanted = [RUNTIMES.get(str(value)) for value in item.callspec.params.values()]
             missing |= {name for name in wanted if name and find_spec(name) is None}
         if missing:
-            left_out(config).append(f"{item.name} ({', '.join(sorted(missing))})")
+            left_out(config).append(
+                f"{getattr(item, 'originalname', item.name)} ({', '.join(sorted(missing))})"
+            )
             dropped.append(item)
         else:
             kept.append(item)
@@ -92,4 +94,6 @@ def left_out(config: pytest.Config) -> list[str]:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     names = left_out(config)
-    return [f"left out, as they need other extras: {'; '.join(names)}"] if names else []
+    return (
+        [f"left out, as they need other extras: {'; '.join(dict.fromkeys(names))}"] if names else []
+    )
