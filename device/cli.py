@@ -123,7 +123,8 @@ def run(arguments: Sequence[str]) -> int:
     )
     command.add_arguments(parser)
     try:
-        return command.run(parser.parse_args(rest))
+        parse = parser.parse_intermixed_args if command.intermixed else parser.parse_args
+        return command.run(parse(rest))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("soundpost"):
             raise

@@ -14,6 +14,7 @@ class Command:
     summary : one line for `soundpost --help`
     description : what it does, with examples, for `soundpost NAME --help` (shown as written)
     add_arguments : adds options to the sub-command's parser
+    intermixed : positional arguments may also stand after options (not with sub-parsers)
     run : does the job and returns the exit code; raises SoundpostError where it cannot go on
     """
 
@@ -21,3 +22,4 @@ class Command:
     description: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    intermixed: bool = False

@@ -138,5 +138,5 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-TRAIN = Command("train a student on labelled clips", _TRAIN, _add_train, _train)
+TRAIN = Command("train a student on labelled clips", _TRAIN, _add_train, _train, intermixed=True)
 EVALUATE = Command("judge a run or a bundle on labelled clips", _EVALUATE, _add_evaluate, _evaluate)

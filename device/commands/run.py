@@ -1,0 +1,187 @@
+"""`soundpost run`: the sensor itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from soundpost.device.broker import LoopbackBroker
+from soundpost.device.bundle import open_bundle, starter_bundle_path
+from soundpost.device.command import Command
+from soundpost.device.config import Settings, load_settings, parse_override
+from soundpost.device.daemon import Daemon, SourcePlan
+from soundpost.device.errors import SoundpostError, UsageError
+from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.mqtt import Publisher
+from soundpost.device.mqtt_link import BrokerSettings, LinkState
+
+_DESCRIPTION = """\
+Listens and publishes alerts over MQTT until it is stopped (Ctrl-C, or SIGTERM from systemd).
+
+Without a settings file: the default microphone, the starter bundle, and a broker of its own on
+127.0.0.1:1883 for programs on this machine. Any value of the file can be given on the command line.
+
+examples:
+  soundpost run
+  soundpost run --source mic:seeed2micvoicec --device-id porch-pi
+  soundpost run --set mqtt.host=192.168.1.2 --set mqtt.username=porch
+  soundpost run --config /etc/soundpost.toml
+  soundpost run --source file:street.wav              as if it were heard now; ends with the file
+
+a settings file:
+  device_id = "porch-pi"
+  [mqtt]
+  host = "192.168.1.2"
+  username = "porch"
+  password_file = "/etc/soundpost/password"          # or SOUNDPOST_MQTT_PASSWORD
+  [source.yard]
+  url = "mic:seeed2micvoicec"
+  channel = 0
+  [class.smoke_alarm]
+  onset = 0.6
+"""
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML)")
+    parser.add_argument("--source", metavar="URL", help="mic:, mic:NAME or file:PATH")
+    parser.add_argument("--bundle", metavar="FILE", help="model (default: the starter bundle)")
+    parser.add_argument("--device-id", metavar="ID", help="name of this sensor in topics")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value in place of the file's; repeatable",
+    )
+    parser.add_argument("--check", action="store_true", help="check settings and bundles, then end")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    overrides: dict[str, Any] = dict(parse_override(text) for text in arguments.set)
+    if arguments.device_id:
+        overrides["device_id"] = arguments.device_id
+    if arguments.bundle:
+        overrides["model.bundle"] = arguments.bundle
+    settings = load_settings(arguments.config, overrides)
+    if arguments.source:
+        if len(settings.sources) != 1:
+            raise UsageError(
+                f"--source: {arguments.config} has {len(settings.sources)} sources; "
+                "use --set source.NAME.url=URL"
+            )
+        name = settings.sources[0].name
+        settings = load_settings(
+            arguments.config, {**overrides, f"source.{name}.url": arguments.source}
+        )
+    return settings
+
+
+def plan_sources(settings: Settings) -> list[SourcePlan]:
+    """Load every source's bundle (each file once) and apply the settings' thresholds."""
+    loaded: dict[Path, Any] = {}
+    plans = []
+    for source in settings.sources:
+        path = source.bundle or settings.model.bundle or starter_bundle_path()
+        if path not in loaded:
+            loaded[path] = open_bundle(path, settings.model.runtime, settings.model.threads)[0]
+        bundle = loaded[path]
+        # An interpreter holds tensors of one invocation: each source's thread needs its own.
+        interpreter = bundle.load_interpreter(settings.model.runtime, settings.model.threads)
+        plans.append(
+            SourcePlan(
+                source.name,
+                source.url,
+                bundle,
+                interpreter,
+                settings.detector_classes(bundle.manifest.classes),
+                source.channel,
+                dict(source.options),
+            )
+        )
+    return plans
+
+
+@contextlib.contextmanager
+def _broker(settings: Settings) -> Iterator[tuple[BrokerSettings, str]]:
+    if settings.mqtt is not None:
+        yield settings.mqtt, "broker"
+        return
+    with LoopbackBroker(settings.broker_port) as broker:
+        yield BrokerSettings(broker.host, broker.port), "own broker"
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    plans = plan_sources(settings)
+    if arguments.check:
+        for plan in plans:
+            manifest = plan.bundle.manifest
+            print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
+        return 0
+    def told(_state: LinkState, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def heard(event: SoundEvent, _window_ended_s: float) -> None:
+        print(
+            f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} "
+            f"score {event.score:.2f}",
+            flush=True,
+        )
+
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    # systemd stops a service with SIGTERM: the same orderly end as Ctrl-C.
+    signal.signal(signal.SIGTERM, stop)
+    interrupted = False
+    with _broker(settings) as (address, kind):
+        topics = Topics(settings.base_topic, settings.device_id)
+        states = [(plan.name, label) for plan in plans for label in plan.bundle.manifest.labels]
+        publisher = Publisher(address, topics, states=states, on_state=told).start()
+        daemon = Daemon(plans, settings.device_id, publisher, on_event=heard)
+        for plan in plans:
+            manifest = plan.bundle.manifest
+            print(
+                f"{settings.device_id}/{plan.name}: listening to {plan.url} with "
+                f"{manifest.name} {manifest.version} ({len(manifest.labels)} labels); "
+                f"{kind} {address.address}; Ctrl-C ends it",
+                flush=True,
+            )
+        daemon.start()
+        try:
+            while not stopping.is_set() and not daemon.wait(0.2):
+                pass
+        except KeyboardInterrupt:
+            interrupted = True
+        daemon.stop()
+        daemon.wait(5.0)
+        lost = publisher.close()
+    for name, totals in daemon.totals.items():
+        print(
+            f"{name}: {totals.seconds:.1f} s heard, {totals.windows} windows scored, "
+            f"{totals.events} events",
+            flush=True,
+        )
+    errors = daemon.errors
+    for name, error in errors.items():
+        print(f"source {name}: {error}", file=sys.stderr)
+    if lost:
+        print(f"{lost} messages were not delivered to {address.address}", file=sys.stderr)
+    for error in errors.values():
+        return error.exit_code if isinstance(error, SoundpostError) else 1
+    if lost:
+        return 4
+    return 130 if interrupted else 0
+
+
+COMMAND = Command("listen and publish alerts", _DESCRIPTION, _add, _run)
