@@ -28,7 +28,7 @@ MAX_LABELS = 4_096
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # https://semver.org, without its rule on leading zeros.
-_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A label becomes one level of an MQTT topic (MQTT 3.1.1, section 4.7).
@@ -100,7 +100,7 @@ class Manifest:
         check = _check
         check(self.kind == KIND_WINDOW, "kind", self.kind, f"'{KIND_WINDOW}'; update soundpost")
         check(_NAME.fullmatch(self.name), "name", self.name, "a-z, 0-9, '.', '_', '-'")
-        check(_VERSION.fullmatch(self.version), "version", self.version, "a version such as 1.0.0")
+        check(VERSION.fullmatch(self.version), "version", self.version, "a version such as 1.0.0")
         check(_TIME.fullmatch(self.created), "created", self.created, "UTC with microseconds")
         check(0 < len(self.labels) <= MAX_LABELS, "labels", len(self.labels), "1 to 4096 of them")
         for label in self.labels:

@@ -73,6 +73,7 @@ def _notes(path: Path | None) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    notes = _notes(arguments.notes)
     from soundpost.export.parity import ParityBounds
     from soundpost.export.pipeline import ExportOptions, export_run
 
@@ -80,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         version=arguments.version,
         licence=arguments.licence,
-        notes=_notes(arguments.notes),
+        notes=notes,
         bounds=ParityBounds(
             top1_agreement=arguments.least_agreement,
             accuracy_drop=arguments.most_accuracy_drop / 100,

@@ -31,9 +31,10 @@ def golden_input(front_end: FrontEnd, n_samples: int) -> FloatArray:
     phase = 2 * np.pi * low * np.expm1(slope * time_s) / slope
     pulses = (np.sin(2 * np.pi * 3.0 * time_s) > -0.5).astype(float)
     tone = (np.sin(phase) + 0.3 * np.sin(2 * phase)) * pulses
-    level = np.linspace(0.0, 0.6, n_samples)
+    # A tenth of silence first; squared, so that every level from there on is passed through.
+    rise = np.clip(np.linspace(-1 / 9, 1.0, n_samples), 0.0, 1.0) ** 2
     noise = np.random.default_rng(20_261_120).standard_normal(n_samples)
-    samples = level * tone + 0.05 * np.linspace(0.0, 1.0, n_samples) ** 2 * noise
+    samples = rise * (0.6 * tone + 0.05 * noise)
     clipped: FloatArray = np.clip(samples, -1.0, 1.0).astype(np.float32)
     return clipped
 

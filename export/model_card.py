@@ -139,8 +139,8 @@ def render_card(manifest: Manifest, facts: CardFacts) -> str:
         r = facts.runtimes
         lines += [
             f"{r.runtimes[0]} and {r.runtimes[1]} differ by {r.mean_quanta:.2f} int8 steps on "
-            f"average and {r.max_quanta:.0f} at most (Δp {r.max_score:.2g}); best label equal in "
-            f"{r.top1_agreement:.4f} of the windows.",
+            f"average and {r.max_quanta:.0f} at most (Δp {r.mean_score:.2g} and "
+            f"{r.max_score:.2g}); best label equal in {r.top1_agreement:.4f} of the windows.",
             "",
         ]
     lines += _label_section(manifest, facts)

@@ -9,11 +9,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soundpost.device.bundle import Manifest, write_bundle
+from soundpost.device.bundle import (
+    Manifest,
+    check_bundle,
+    pack_bundle,
+    parse_bundle,
+    write_bundle,
+)
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import UsageError
+from soundpost.device.errors import BundleError, ExportError, UsageError
 from soundpost.device.features import FloatArray
-from soundpost.device.interpreter import load_interpreter, sigmoid
+from soundpost.device.interpreter import available_runtimes, load_interpreter, sigmoid
+from soundpost.device.manifest import VERSION
 from soundpost.export.gates import (
     RuntimeAgreement,
     check_float,
@@ -109,11 +116,17 @@ def export_run(
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file name in a folder that exists")
     run = load_run(folder)
+    # Names that no manifest takes are refused before the long work.
+    if not VERSION.fullmatch(options.version):
+        raise UsageError(f"--version {options.version}: expected a version such as 1.0.0")
+    name = _slug(options.name or recipe_of(run).name)
+    if not name:
+        raise UsageError(f"--name {options.name!r}: expected letters or digits")
     created = created_time(run)
     windows = load_windows(run, data or Path(run.settings["data"]["path"]), quiet=quiet)
     converted = _convert(run, windows, quiet)
     judged = _judge(run, converted, windows, options, quiet)
-    manifest = _manifest(run, options, created, converted, judged, windows)
+    manifest = _manifest(run, name, options, created, converted, judged, windows)
     facts = CardFacts(
         parity=judged.parity,
         bounds=options.bounds,
@@ -131,8 +144,20 @@ def export_run(
     interpreter = load_interpreter(converted.models.int8)
     golden = make_golden(interpreter, run.front_end, manifest.window_samples, manifest.hop_samples)
     card = render_card(manifest, facts)
+    _check_golden(pack_bundle(manifest, converted.models.int8, golden, card), manifest.name)
     sha256 = write_bundle(out, manifest, converted.models.int8, golden, card)
     return ExportResult(out, sha256, manifest, facts)
+
+
+def _check_golden(raw: bytes, name: str) -> None:
+    """The golden vector, made by one runtime, must reproduce in every other one."""
+    bundle = parse_bundle(raw, name)
+    for runtime in available_runtimes():
+        if runtime != "tensorflow":
+            try:
+                check_bundle(bundle, runtime=runtime)
+            except BundleError as error:
+                raise ExportError(f"{error} ({runtime})") from error
 
 
 @dataclass(frozen=True)
@@ -239,19 +264,22 @@ def created_time(run: TrainedRun) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
+
+
 def _manifest(
     run: TrainedRun,
+    name: str,
     options: ExportOptions,
     created: str,
     converted: _Converted,
     judged: _Judged,
     windows: ExportWindows,
 ) -> Manifest:
-    recipe = recipe_of(run)
-    slug = re.sub(r"[^a-z0-9._-]+", "-", (options.name or recipe.name).lower()).strip("-._")
     data_name = Path(run.settings["data"]["path"]).name
     return Manifest(
-        name=slug or "model",
+        name=name,
         version=options.version,
         created=created,
         labels=run.labels,

@@ -100,29 +100,28 @@ def _run_worker(folder: Path, timeout_s: float, quiet: bool) -> None:
         ) as process,
     ):
         try:
-            errors = _follow(process, bar, started + timeout_s)
+            step, errors = _follow(process, bar, started + timeout_s)
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
         words = _last_words(folder, errors)
-        if "ModuleNotFoundError" in words:
+        if "ModuleNotFoundError" in words and step in ("", STEPS[0]):
             raise MissingExtraError(f"conversion: {words}; install soundpost[export]")
         died = f"died of signal {-process.returncode}" if process.returncode < 0 else "failed"
-        raise ExportError(f"conversion {died} while '{bar.desc}': {words}")
+        raise ExportError(f"conversion {died} while '{step}': {words}")
 
 
-def _follow(process: subprocess.Popen[bytes], bar: tqdm[None], deadline: float) -> str:
-    """Show the steps that the child announces; returns what it said on standard error."""
-    errors = b""
+def _follow(process: subprocess.Popen[bytes], bar: tqdm[None], deadline: float) -> tuple[str, str]:
+    """Show the steps that the child announces; returns the last, and its standard error."""
+    step, errors = "", b""
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 selector.register(pipe, selectors.EVENT_READ)
-        first = True
         while selector.get_map():
             if time.monotonic() > deadline:
-                raise ExportError(f"conversion took too long while '{bar.desc}'; it was stopped")
+                raise ExportError(f"conversion took too long while '{step}'; it was stopped")
             for key, _ in selector.select(timeout=1.0):
                 content = os.read(key.fd, 65_536)
                 if not content:
@@ -130,12 +129,12 @@ def _follow(process: subprocess.Popen[bytes], bar: tqdm[None], deadline: float) 
                 elif key.fileobj is process.stderr:
                     errors += content
                 else:
-                    for step in content.decode("utf-8", "replace").splitlines():
-                        bar.update(0 if first else 1)
-                        first = False
+                    for line in content.decode("utf-8", "replace").splitlines():
+                        bar.update(1 if step else 0)
+                        step = line
                         bar.set_description(step)
             bar.refresh()
-    return errors.decode("utf-8", "replace")
+    return step, errors.decode("utf-8", "replace")
 
 
 def _last_words(folder: Path, errors: str = "") -> str:

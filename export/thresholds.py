@@ -5,18 +5,20 @@ any moment: the detector's own criterion. For each label, over the clips of the 
 
 1. candidates are the largest smoothed score of each clip;
 2. those at which more than `max_false_share` of the other classes' clips would be heard are out;
+   where that is all of them, the onset goes above every clip;
 3. of the rest the one with the best F-score wins (the higher one of equals). A label whose alarm is
    confirmed by a cadence check takes instead the highest candidate that still hears
    `cadence_recall` of its clips, since the check removes what is heard wrongly;
-4. the onset is put half-way, in logits, between that candidate and the next lower score of
-   a clip of another class or label, so that neither lies on the edge;
-5. the release threshold lies `release_logits` below the onset, and never above the onset.
+4. the onset is put half-way, in logits, between that candidate and the next lower one, so that
+   neither lies on the edge, and kept within fixed bounds;
+5. the release threshold lies `release_logits` below the onset.
 
 A label with no validation clip has nothing to choose by and gets `fallback_onset`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,7 +28,6 @@ from numpy.typing import NDArray
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FloatArray
-from soundpost.device.interpreter import sigmoid
 
 # What the student of this label hears is one beep; the pattern is confirmed over seconds.
 CADENCES: dict[str, Literal["T3", "T4"]] = {"smoke_alarm": "T3", "co_alarm": "T4"}
@@ -122,17 +123,23 @@ def choose_onset(
         beta2 = rule.beta**2
         f_score = (1 + beta2) * hits / (beta2 * positive.sum() + hits + false)
         f_score[false > rule.max_false_share * (~positive).sum()] = -1.0
-        # Of equals the last, which is the highest; where all are out, the one with fewest alarms.
-        best = np.flatnonzero(f_score == f_score.max())
-        chosen = int(best[-1]) if f_score.max() >= 0 else len(candidates) - 1
-    below = candidates[chosen - 1] if chosen else candidates[chosen]
-    middle = float(sigmoid(np.asarray((_logit(candidates[chosen]) + _logit(below)) / 2)))
-    return min(max(middle, rule.lowest_onset), rule.highest_onset)
+        if f_score.max() < 0:
+            above = _logit(candidates[-1]) + rule.release_logits / 2
+            return min(max(_probability(above), rule.lowest_onset), rule.highest_onset)
+        # Of equals the last, which is the highest.
+        chosen = int(np.flatnonzero(f_score == f_score.max())[-1])
+    upper = _logit(candidates[chosen])
+    lower = _logit(candidates[chosen - 1]) if chosen else upper - rule.release_logits
+    return min(max(_probability((lower + upper) / 2), rule.lowest_onset), rule.highest_onset)
 
 
 def _logit(score: float) -> float:
-    bounded = min(max(float(score), 1e-4), 1 - 1e-4)
-    return float(np.log(bounded / (1 - bounded)))
+    bounded = min(max(float(score), 1e-6), 1 - 1e-6)
+    return math.log(bounded / (1 - bounded))
+
+
+def _probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 def choose_classes(
@@ -159,12 +166,12 @@ def choose_classes(
         # A beep of T4 is 0.1 s: the cadence check needs the score as it is.
         peaks = (smoothed_peaks if cadence is None else raw_peaks)[:, index]
         onset = choose_onset(peaks, clip_labels == index, rule, cadence=cadence is not None)
-        release = float(sigmoid(np.asarray(_logit(onset) - rule.release_logits)))
+        release = _probability(_logit(onset) - rule.release_logits)
         chosen.append(
             ClassSettings(
                 label=label,
-                onset=round(onset, 4),
-                release=round(release, 4),
+                onset=round(onset, 6),
+                release=round(release, 6),
                 smoothing=rule.smoothing if cadence is None else "none",
                 smoothing_windows=rule.smoothing_windows if cadence is None else 1,
                 min_duration_s=rule.min_duration_s,
