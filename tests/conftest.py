@@ -1,4 +1,4 @@
-"""`--device-only`: tests/device with nothing but the device extra, as on a sensor.
+"""Settings of all tests, and `--device-only`: tests/device with nothing but the device extra, as on a sensor.
 
 Such an environment lacks what some tests compare with (librosa, torch, the train folder). A file
 that imports one of those at its top is left out, and so is a test that imports one in its body or
@@ -13,6 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Pace is measured by the benchmarks: a property holds on a loaded or emulated machine as well.
+settings.register_profile(
+    "soundpost", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("soundpost")
 
 # Packages of other extras, by the name that is imported.
 OTHERS = {"torch", "tensorflow", "onnx", "onnxruntime", "librosa", "sklearn", "matplotlib"}

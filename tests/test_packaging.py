@@ -134,7 +134,8 @@ failed, names = {}, []
 def visit(package):
     for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         names.append(found.name)
-        if found.name.startswith(tuple(sys.argv[2:])):
+        # A __main__ is a program: importing it runs it.
+        if found.name.endswith(".__main__") or found.name.startswith(tuple(sys.argv[2:])):
             continue
         try:
             module = importlib.import_module(found.name)
