@@ -1,4 +1,4 @@
-"""Settings of all tests, and `--device-only`: tests/device with nothing but the device extra, as on a sensor.
+"""Settings of all tests, and `--device-only`: tests/device as on a sensor, with its extra alone.
 
 Such an environment lacks what some tests compare with (librosa, torch, the train folder). A file
 that imports one of those at its top is left out, and so is a test that imports one in its body or
