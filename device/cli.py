@@ -1,4 +1,4 @@
-"""The `soundpost` command: one program, whose sub-commands come from every folder's entry points."""
+"""The `soundpost` command; its sub-commands come from the entry points of every folder."""
 
 from __future__ import annotations
 

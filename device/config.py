@@ -33,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from soundpost.device.audio import Channel
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.events import DEFAULT_BASE_TOPIC, check_base_topic, check_name, check_source
@@ -70,7 +71,7 @@ class SourceSettings:
 
     name: str = "mic0"
     url: str = "mic:"
-    channel: int | str = "mix"
+    channel: Channel = "mix"
     bundle: Path | None = None
     options: Mapping[str, float | int | bool] = field(default_factory=dict)
 

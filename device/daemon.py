@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from soundpost.device.audio import Channel
 from soundpost.device.bundle import Bundle
 from soundpost.device.capture import BlockSource, open_source
 from soundpost.device.clock import SampleClock, clock_synchronised
@@ -46,7 +47,7 @@ class SourcePlan:
     bundle: Bundle
     interpreter: Interpreter
     classes: Sequence[ClassSettings]
-    channel: int | str = "mix"
+    channel: Channel = "mix"
     options: dict[str, Any] = field(default_factory=dict)
 
 

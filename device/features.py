@@ -81,7 +81,9 @@ class FrontEnd:
                 f"front end: unknown or missing parameters: {odd}; update soundpost on this device "
                 "or export the model again"
             )
-        kinds = {field.name: int if field.type == "int" else float for field in fields(cls)}
+        kinds: dict[str, type[Any]] = {
+            field.name: int if field.type == "int" else float for field in fields(cls)
+        }
         try:
             return cls(**{name: kinds[name](value) for name, value in values.items()})
         except (TypeError, ValueError) as error:
@@ -105,7 +107,8 @@ def hamming_window(front_end: FrontEnd) -> FloatArray:
     """Periodic Hamming window, (window_length,)."""
     n = np.arange(front_end.window_length)
     window = 0.54 - 0.46 * np.cos(2 * np.pi * n / front_end.window_length)
-    return window.astype(np.float32)
+    periodic: FloatArray = window.astype(np.float32)
+    return periodic
 
 
 def mel_filters(front_end: FrontEnd) -> FloatArray:
@@ -127,7 +130,8 @@ def mel_filters(front_end: FrontEnd) -> FloatArray:
     )
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    filters: FloatArray = np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    return filters
 
 
 @lru_cache(maxsize=4)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from soundpost.device.audio import AudioBlock, StreamResampler, select_channel
+from soundpost.device.audio import AudioBlock, Channel, StreamResampler, select_channel
 from soundpost.device.bundle import Bundle
 from soundpost.device.detector import ClassSettings, Detection, EventDetector
 from soundpost.device.features import FloatArray, LogMelStream
 from soundpost.device.interpreter import Interpreter
+
+# Frames that come out of the front end at once, at most: it holds no more than 64 back.
+_MAX_GROUP = 50
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class ScoredWindow:
     """One window through the model.
 
     first_sample : of the window, at the front end's rate
-    scores : (n_labels,) after the sigmoid
+    scores : (n_labels,) after the sigmoid; none, (0,), where the end of the stream closed events
     detections : what the detector made of it, in order
     seconds : compute time of features, model and detector since the last window
     """
@@ -49,7 +53,7 @@ class Pipeline:
         rate_hz: int,
         *,
         classes: Sequence[ClassSettings] | None = None,
-        channel: int | str = "mix",
+        channel: Channel = "mix",
     ) -> None:
         manifest = bundle.manifest
         front_end = manifest.front_end
@@ -62,8 +66,9 @@ class Pipeline:
         self._resampler = StreamResampler(rate_hz, front_end.sample_rate_hz)
         # A first window ends after n_frames, the next ones a hop later each: in groups of a divisor
         # of both, no window waits for a frame that it does not need.
-        group = int(np.gcd(self._n_frames, self._hop_frames))
-        self._stream = LogMelStream(front_end, min(group, 50))
+        both = math.gcd(self._n_frames, self._hop_frames)
+        group = max(n for n in range(1, _MAX_GROUP + 1) if both % n == 0)
+        self._stream = LogMelStream(front_end, group)
         self._frames = np.zeros((0, front_end.n_mels), np.float32)
         self._first_frame = 0
         self._start = 0
@@ -90,22 +95,23 @@ class Pipeline:
         start afresh after it, and positions keep counting the stream's own samples.
         """
         started = time.perf_counter()
-        if self._expected is not None and block.first_sample != self._expected:
-            self.gaps += 1
-            self._restart(block.first_sample)
-        elif self._expected is None:
+        if block.first_sample != self._expected:
+            self.gaps += self._expected is not None
             self._restart(block.first_sample)
         self._expected = block.first_sample + len(block.samples)
         mono = select_channel(block.samples, self._channel)
         yield from self._advance(self._resampler.push(mono), started)
 
     def finish(self) -> Iterator[ScoredWindow]:
-        """End of the stream: the resampler's rest, then the end of events still open."""
+        """End of the stream: windows of the resampler's rest, then the end of events still open."""
         yield from self._advance(self._resampler.flush(), time.perf_counter())
         ends = tuple(self.detector.flush())
         if ends:
-            empty = np.zeros(len(self.bundle.manifest.labels), np.float32)
-            yield ScoredWindow(self._start, empty, ends, 0.0)
+            yield ScoredWindow(self._next_window, np.zeros(0, np.float32), ends, 0.0)
+
+    @property
+    def _next_window(self) -> int:
+        return self._start + self._first_frame * self.bundle.manifest.front_end.hop_length
 
     def _restart(self, first_sample: int) -> None:
         rate = self.bundle.manifest.front_end.sample_rate_hz
@@ -116,7 +122,6 @@ class Pipeline:
         self._start = round(first_sample * rate / self.rate_hz)
 
     def _advance(self, samples: FloatArray, started: float) -> Iterator[ScoredWindow]:
-        hop_length = self.bundle.manifest.front_end.hop_length
         new = self._stream.push(samples)
         if len(new):
             self._frames = np.concatenate([self._frames, new])
@@ -127,7 +132,7 @@ class Pipeline:
                 if self._first_frame
                 else self._frames[: self._n_frames]
             )
-            first = self._start + self._first_frame * hop_length
+            first = self._next_window
             scores = self._interpreter.run(self._frames[: self._n_frames]).scores
             detections = tuple(self.detector.update(first, scores, fresh))
             self._frames = self._frames[self._hop_frames :]

@@ -155,7 +155,8 @@ def coloured_noise(n: int, window: int, generator: torch.Generator) -> Tensor:
     slope = _uniform(n, 0.0, 1.0, generator)[:, None]
     k = torch.arange(spectrum.shape[1], device=white.device).clamp(min=8).float()
     noise = torch.fft.irfft(spectrum * k[None, :] ** -slope, n=window)
-    return noise / _rms(noise)
+    scaled: Tensor = noise / _rms(noise)
+    return scaled
 
 
 def mix(

@@ -83,7 +83,9 @@ def read_clip_set(folder: Path) -> ClipSet:
                 clips.append(_clip(row, columns, audio, f"{table}: line {reader.line_num}", seen))
                 seen[row[columns[0]]] = reader.line_num
     except UnicodeDecodeError as error:
-        raise InputError(f"{table}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise InputError(
+            f"{table}: is not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
     if not clips:
         raise InputError(f"{table}: lists no clips; add a row per clip: filename,label,fold")
     return ClipSet(folder, tuple(clips), tuple(sorted({clip.label for clip in clips})))

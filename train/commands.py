@@ -50,7 +50,9 @@ def _recipe_path(name: str) -> Path:
     ours = resources.files("soundpost.train.recipes")
     found = Path(str(ours / f"{name}.toml"))
     if not found.is_file():
-        names = sorted(f.name.removesuffix(".toml") for f in ours.iterdir() if f.name[-5:] == ".toml")
+        names = sorted(
+            f.name.removesuffix(".toml") for f in ours.iterdir() if f.name[-5:] == ".toml"
+        )
         raise UsageError(f"no recipe {name}; ours: {', '.join(names)}; or give a TOML file")
     return found
 
@@ -61,7 +63,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--fold", type=int, metavar="K", help="hold this fold out and judge on it")
-    parser.add_argument("--init", metavar="FROM", help="'starter', a run folder or model.safetensors")
+    parser.add_argument(
+        "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: one per core)"
@@ -72,6 +76,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     import torch
+
     from soundpost.train.recipe import load_recipe
     from soundpost.train.run import train_run
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from soundpost.device.alarms import AlarmSettings, synthesise_alarm, synthesise_beeper
+from soundpost.device.alarms import AlarmKind, AlarmSettings, synthesise_alarm, synthesise_beeper
 from soundpost.device.errors import InputError
 from soundpost.train.clips import Clip, ClipSet
 from soundpost.train.recipe import DataSettings
 
-ALARM_LABELS = ("co_alarm", "smoke_alarm")
+ALARM_LABELS: tuple[AlarmKind, ...] = ("co_alarm", "smoke_alarm")
 # Long enough for every window of either cadence to be drawn from one clip.
 ALARM_CLIP_S = 6.0
 
@@ -36,7 +36,8 @@ def split_clips(clip_set: ClipSet, fold: int | None, settings: DataSettings, see
     folds = clip_set.folds()
     if fold is not None and fold not in folds:
         raise InputError(
-            f"{clip_set.folder}: has no fold {fold}; give --fold one of {', '.join(map(str, folds))}"
+            f"{clip_set.folder}: has no fold {fold}; "
+            f"give --fold one of {', '.join(map(str, folds))}"
         )
     test = tuple(clip for clip in clip_set.clips if clip.fold == fold)
     rest = tuple(clip for clip in clip_set.clips if clip.fold != fold)

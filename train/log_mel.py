@@ -47,4 +47,5 @@ class LogMel(nn.Module):
         if gain is not None:
             mel = mel * gain[:, None, :]
         mel = (mel + f.log_offset).clamp(math.exp(f.clamp_low), math.exp(f.clamp_high))
-        return mel.log().unsqueeze(1)
+        patches: Tensor = mel.log().unsqueeze(1)
+        return patches

@@ -234,13 +234,13 @@ def fit(
         }
         if (epoch + 1) % training.report_every == 0 or epoch + 1 == training.epochs:
             line |= evaluate(average)
-        bar.set_postfix(
-            {"epoch": epoch + 1, "loss": line["loss"], "clips/s": line["clips_per_s"]}
-        )
+        bar.set_postfix({"epoch": epoch + 1, "loss": line["loss"], "clips/s": line["clips_per_s"]})
         with (run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         save_tensors(
-            checkpoint, training_tensors(network, average, optimiser), {"epoch": epoch, "step": step}
+            checkpoint,
+            training_tensors(network, average, optimiser),
+            {"epoch": epoch, "step": step},
         )
     bar.close()
     return average.eval()

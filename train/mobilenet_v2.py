@@ -89,7 +89,7 @@ def _conv_bn(
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), filter per channel (3x3), project linearly (1x1); add the input where it fits."""
+    """Expand (1x1), filter per channel (3x3), project linearly (1x1); add the input if it fits."""
 
     def __init__(
         self, c_in: int, c_out: int, expansion: int, stride: int, padding: tuple[int, int]
@@ -105,6 +105,7 @@ class InvertedResidual(nn.Module):
         self.block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n_batch, c_in, height, width) to (n_batch, c_out, …)."""
         y: Tensor = self.block(x)
         return x + y if self.residual else y
 

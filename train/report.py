@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
 from soundpost.device.files import write_atomically
 from soundpost.train.metrics import ClipFigures
 from soundpost.train.recipe import Recipe
@@ -62,7 +63,13 @@ def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: Pa
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(
-            column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=colour
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=6,
+            color=colour,
         )
     axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(shown)), names, fontsize=7)
@@ -94,10 +101,17 @@ def write_report(
             f"| {name} | {f.n_clips} | {f.top1:.1%} | {f.top5:.1%} "
             f"| {f.mean_average_precision:.3f} |"
         )
-    lines += [f"| published: {name} | | {value:.1%} | | |" for name, value in recipe.published.items()]
+    lines += [
+        f"| published: {name} | | {value:.1%} | | |" for name, value in recipe.published.items()
+    ]
     lines += ["", "A clip's score is the mean over its windows. ![curves](curves.png)", ""]
     for name, f in figures.items():
-        lines += [f"## Labels, {name}", "", "| label | recall | average precision |", "|---|---|---|"]
+        lines += [
+            f"## Labels, {name}",
+            "",
+            "| label | recall | average precision |",
+            "|---|---|---|",
+        ]
         lines += [
             f"| {label} | {recall:.1%} | {f.average_precision[label]:.3f} |"
             for label, recall in sorted(f.recall.items(), key=lambda item: item[1])

@@ -231,7 +231,7 @@ def train_run(
         initialise(network, labels, init)
     where = choose_device(device)
 
-    def evaluate(average: nn.Module) -> dict[str, float]:
+    def evaluate(average: nn.Module) -> dict[str, Any]:
         if not judged:
             return {}
         name, held_out = next(iter(judged.items()))
@@ -242,18 +242,18 @@ def train_run(
             "map": round(figures.mean_average_precision, 4),
         }
 
-    average = fit(
-        network, TrainingData(real, alarms), recipe, run, where, evaluate, quiet=quiet
-    )
+    average = fit(network, TrainingData(real, alarms), recipe, run, where, evaluate, quiet=quiet)
     save_tensors(run / WEIGHTS, average.state_dict(), {"labels": list(labels)})
     scores = {name: part.scores(average, where) for name, part in judged.items()}
     figures = {
         name: clip_figures(scores[name], part.truth, labels) for name, part in judged.items()
     }
-    arrays = {f"{name}_scores": value.astype(np.float32) for name, value in scores.items()}
+    arrays: dict[str, NDArray[Any]] = {
+        f"{name}_scores": value.astype(np.float32) for name, value in scores.items()
+    }
     arrays |= {f"{name}_truth": part.truth for name, part in judged.items()}
     packed = io.BytesIO()
-    np.savez(packed, **arrays)  # type: ignore[arg-type]
+    np.savez(packed, **arrays)
     write_atomically(run / SCORES, packed.getvalue())
     report.draw_curves(run / METRICS, run / "curves.png")
     for name, f in figures.items():

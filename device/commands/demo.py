@@ -64,7 +64,9 @@ class _Listener:
             self.received += 1
             self._arrived_s[event.id, event.phase] = now_s
             if event.phase == "start":
-                self.starts.append((event.label, event.sample / event.rate_hz, now_s - self.began_s))
+                self.starts.append(
+                    (event.label, event.sample / event.rate_hz, now_s - self.began_s)
+                )
         if self._as_json:
             print(event.to_json(), flush=True)
             return
@@ -76,7 +78,9 @@ class _Listener:
     def latencies_s(self) -> list[float]:
         """From the end of the window that decided an alert to its arrival."""
         with self._lock:
-            return [self._arrived_s[k] - s for k, s in self._decided_s.items() if k in self._arrived_s]
+            return [
+                self._arrived_s[k] - s for k, s in self._decided_s.items() if k in self._arrived_s
+            ]
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -99,14 +103,18 @@ def _run(arguments: argparse.Namespace) -> int:
     samples, truth = soundscape(arguments.seed, _RATE_HZ)
     listener = _Listener(arguments.json)
     _say(
-        f"soundpost demo: bundle {manifest.name} {manifest.version} ({len(manifest.labels)} labels, "
-        f"{manifest.weights}, {interpreter.runtime}), {len(samples) / _RATE_HZ:.0f} s of sound",
+        f"soundpost demo: bundle {manifest.name} {manifest.version} "
+        f"({len(manifest.labels)} labels, {manifest.weights}, {interpreter.runtime}), "
+        f"{len(samples) / _RATE_HZ:.0f} s of sound",
         arguments.json,
     )
     for label, onset_s, offset_s in truth:
         _say(f"  will play {onset_s:5.1f}-{offset_s:4.1f} s  {label}", arguments.json)
     interrupted = False
-    with tempfile.TemporaryDirectory(prefix="soundpost-demo-") as folder, LoopbackBroker() as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="soundpost-demo-") as folder,
+        LoopbackBroker() as broker,
+    ):
         wav = Path(folder) / "soundscape.wav"
         soundfile.write(wav, np.clip(samples, -1, 1), _RATE_HZ)
         address = BrokerSettings(broker.host, broker.port)

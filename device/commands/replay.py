@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from soundpost.device.audio import Channel
 from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.capture import open_source
 from soundpost.device.command import Command
@@ -36,7 +37,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="sound file")
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="default: the starter")
     parser.add_argument("--channel", default="mix", metavar="N", help="channel, or mix (default)")
-    parser.add_argument("--label", action="append", metavar="LABEL", help="only this one; repeatable")
+    parser.add_argument(
+        "--label", action="append", metavar="LABEL", help="only this one; repeatable"
+    )
     parser.add_argument("--scores", type=Path, metavar="CSV", help="write every window's scores")
     parser.add_argument(
         "--runtime",
@@ -46,10 +49,10 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per event")
 
 
-def parse_channel(text: str) -> int | str:
+def parse_channel(text: str) -> Channel:
     """Channel option: a number from 0, or "mix"."""
     if text == "mix":
-        return text
+        return "mix"
     if not text.isascii() or not text.isdigit():
         raise UsageError(f"--channel {text}: expected a number from 0, or mix")
     return int(text)

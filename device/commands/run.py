@@ -126,6 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
             manifest = plan.bundle.manifest
             print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
         return 0
+
     def told(_state: LinkState, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

@@ -1,12 +1,14 @@
 """Log-mel: equal for any cut of the stream, and equal to librosa's."""
 
 import math
+from itertools import pairwise
 
 import librosa
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd, LogMelStream, hamming_window, log_mel, mel_filters
 
@@ -103,7 +105,7 @@ def test_streamed_equals_whole_for_any_cut(n_samples, cuts, group):
     whole = log_mel(samples, FRONT_END)
     stream = LogMelStream(FRONT_END, group)
     edges = [0, *sorted(min(cut, n_samples) for cut in cuts), n_samples]
-    parts = [stream.push(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [stream.push(samples[a:b]) for a, b in pairwise(edges)]
     streamed = np.concatenate(parts)
     assert all(len(part) % group == 0 for part in parts)
     assert len(streamed) == len(whole) - len(whole) % group

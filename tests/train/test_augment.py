@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from soundpost.train import augment
 from soundpost.train.clips import pack
 from soundpost.train.recipe import AugmentSettings
@@ -47,9 +48,7 @@ def test_silence_carries_no_label():
     sound = np.zeros(80_000, np.float32)
     sound[:8_000] = 0.5
     b = bank([sound])
-    samples, targets = augment.draw_windows(
-        b, torch.zeros(400, dtype=torch.long), 1.0, generator()
-    )
+    samples, targets = augment.draw_windows(b, torch.zeros(400, dtype=torch.long), 1.0, generator())
     level = samples.square().mean(1)
     assert (targets[level == 0] == 0).all()
     assert (targets[level > 0.02] == 1).all()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import soundfile
+
 from soundpost.device.errors import InputError
 from soundpost.train.clips import load_waveforms, pack, read_clip_set
 

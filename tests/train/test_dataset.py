@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from soundpost.device.errors import InputError
 from soundpost.train.clips import Clip, ClipSet
 from soundpost.train.dataset import split_clips, synthesise_alarms, targets_of

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.train.log_mel import LogMel
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings, scaled_channels
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from soundpost.device.errors import ConfigError
 from soundpost.train.recipe import load_recipe
 

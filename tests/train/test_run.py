@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.evaluate import evaluate
 from soundpost.train.loop import learning_rate_of, loss_of
@@ -140,7 +141,9 @@ def test_classifier_rows_follow_their_labels(finished):
     shared = initialise(network, ("high", "new"), str(finished))
     assert shared == 1
     high = trained.labels.index("high")
-    torch.testing.assert_close(network.classifier.weight[0], trained.network.classifier.weight[high])
+    torch.testing.assert_close(
+        network.classifier.weight[0], trained.network.classifier.weight[high]
+    )
     torch.testing.assert_close(network.embedding.weight, trained.network.embedding.weight)
 
 
@@ -189,5 +192,3 @@ def test_cuda_is_refused_where_there_is_none():
         with pytest.raises(ConfigError, match="no CUDA device"):
             choose_device("cuda")
         assert choose_device("auto") == torch.device("cpu")
-
-
