@@ -52,12 +52,14 @@ def main() -> None:
         median_s, worst_s = totals["delivered_median_s"], totals["delivered_worst_s"]
         print(
             f"seed {seed}: {totals['seconds_heard']:.1f} s heard, {totals['windows_scored']} "
-            f"windows of {1000 * totals['compute_median_s']:.1f} ms, {totals['alerts_received']} messages"
+            f"windows of {1000 * totals['compute_median_s']:.1f} ms, "
+            f"{totals['alerts_received']} messages"
         )
         if median_s is not None:
             print(
                 f"  delivered: median {1000 * median_s:.1f} ms, "
-                f"{median_s / DELIVERED_LIMIT_S:.2f} x {1000 * DELIVERED_LIMIT_S:g} ms, {verdict(median_s, DELIVERED_LIMIT_S)}; "
+                f"{median_s / DELIVERED_LIMIT_S:.2f} x {1000 * DELIVERED_LIMIT_S:g} ms, "
+                f"{verdict(median_s, DELIVERED_LIMIT_S)}; "
                 f"worst {1000 * worst_s:.1f} ms"
             )
         for start in totals["onset_to_alert_s"]:

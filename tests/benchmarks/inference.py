@@ -7,6 +7,7 @@ python tests/benchmarks/inference.py my.bundle
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,7 @@ def main() -> None:
     patch = log_mel(samples[: manifest.window_samples], front_end)
     runtimes = available_runtimes()
     began = time.perf_counter()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     interpreters = {name: bundle.load_interpreter(name, threads=1) for name in runtimes}
     # After the runtimes are loaded, so that their libraries are held to one thread too.
     one_thread()
