@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -23,6 +21,7 @@ import numpy as np
 from soundpost.device.archive import read_archive, write_archive
 from soundpost.device.errors import BundleError, InputError
 from soundpost.device.features import FloatArray, log_mel
+from soundpost.device.files import write_atomically
 from soundpost.device.interpreter import Interpreter, load_interpreter, sigmoid
 from soundpost.device.manifest import GoldenTolerance, Manifest, TrainingData
 
@@ -38,7 +37,6 @@ __all__ = [
     "pack_bundle",
     "read_bundle",
     "starter_bundle_path",
-    "write_atomically",
     "write_bundle",
 ]
 
@@ -316,35 +314,6 @@ def write_bundle(
     raw = pack_bundle(manifest, model, golden, model_card)
     write_atomically(path, raw)
     return hashlib.sha256(raw).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary name in the same folder, flush to disk, rename; no trace where it fails."""
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # NamedTemporaryFile makes files that only their owner can read; a bundle is for a daemon.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        temporary = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def starter_bundle_path() -> Path:

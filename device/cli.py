@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from soundpost.device import __version__
 from soundpost.device.command import Command
-from soundpost.device.errors import MissingExtraError, SoundpostError, UsageError
+from soundpost.device.errors import InputError, MissingExtraError, SoundpostError, UsageError
 
 GROUP = "soundpost.commands"
 INTERRUPTED = 130
@@ -141,15 +143,40 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
-    except SoundpostError as error:
-        print(error, file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = _outcome(sys.argv[1:])
+        # Now, while an error can still be told: at the interpreter's end it cannot.
+        print(end="", flush=True)
     except BrokenPipeError:
         # The reader of our output went away (`soundpost alerts | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"soundpost: cannot write the output ({error.strerror}); free some space, then run "
+            "the same command again",
+            file=sys.stderr,
+        )
+        _forget_output()
+        code = InputError.exit_code
+    # What is left is Python's own end, in which a second Ctrl-C would only print a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
+
+
+def _outcome(arguments: Sequence[str]) -> int:
+    try:
+        return run(arguments)
+    except SoundpostError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:
+        # argparse has printed help, or which option is wrong.
+        return end.code if isinstance(end.code, int) else 0
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from soundpost.device.audio import Channel
+from soundpost.device.audio import Channel, check_channel
 from soundpost.device.bundle import Bundle
 from soundpost.device.capture import BlockSource, open_source
 from soundpost.device.clock import SampleClock, clock_synchronised
@@ -72,6 +72,15 @@ class SourceTotals:
 EventHook = Callable[[SoundEvent, float], None]
 
 
+@dataclass
+class _OpenEvent:
+    """What all phases of an event share; onset by the clock as it stood at the report."""
+
+    id: str
+    onset: datetime
+    time_synced: bool
+
+
 class _SourceThread(threading.Thread):
     """Runs one source to its end; `error` tells why it could not go on."""
 
@@ -97,11 +106,12 @@ class _SourceThread(threading.Thread):
         manifest = plan.bundle.manifest
         self._model = ModelRef(manifest.name, manifest.version, manifest.sha256["model.tflite"])
         self._stream = uuid7()
-        self._open: dict[str, str] = {}
+        self._open: dict[str, _OpenEvent] = {}
         self._began_s = time.monotonic()
         self._health_due_s = 0.0
         self._cpu = (time.monotonic(), time.process_time())
-        self._was: tuple[int, int] = (0, 0)
+        self._lost = (0, 0)
+        self._state: HealthState = "ok"
 
     def run(self) -> None:
         try:
@@ -126,26 +136,30 @@ class _SourceThread(threading.Thread):
                 classes=plan.classes,
                 channel=plan.channel,
             )
+            check_channel(plan.channel, source.n_channels, f"source {plan.name}")
             clock = SampleClock(source.rate_hz)
             logger.info("source %s listens to %s", plan.name, source.name)
-            for block in source.blocks():
-                if self._stopping.is_set():
-                    break
-                end = block.first_sample + len(block.samples)
-                arrived = block.time_s if block.time_s is not None else time.monotonic()
-                clock.update(end, arrived)
-                for window in pipeline.push(block):
-                    self._take(window, pipeline, clock)
-                self.totals.seconds += len(block.samples) / source.rate_hz
-                self._keep_health(source, pipeline)
-            if self.totals.windows or pipeline.windows:
+            try:
+                for block in source.blocks():
+                    if self._stopping.is_set():
+                        break
+                    end = block.first_sample + len(block.samples)
+                    arrived = block.time_s if block.time_s is not None else time.monotonic()
+                    clock.update(end, arrived)
+                    for window in pipeline.push(block):
+                        self._take(window, pipeline, clock)
+                    self.totals.seconds += len(block.samples) / source.rate_hz
+                    self._keep_health(source, pipeline)
+            finally:
+                # Also where the source failed: no alert stays on that nobody listens for.
                 for window in pipeline.finish():
                     self._take(window, pipeline, clock)
         self._report("ok", "the source has ended")
 
     def _take(self, window: ScoredWindow, pipeline: Pipeline, clock: SampleClock) -> None:
         self.totals.windows = pipeline.windows
-        self.totals.compute_s.append(window.seconds)
+        if len(window.scores):
+            self.totals.compute_s.append(window.seconds)
         if len(self.totals.compute_s) > self._COMPUTE_KEPT:
             del self.totals.compute_s[: self._COMPUTE_KEPT // 2]
         for detection in window.detections:
@@ -153,27 +167,31 @@ class _SourceThread(threading.Thread):
 
     def _publish(self, detection: Detection, pipeline: Pipeline, clock: SampleClock) -> None:
         label = detection.label
+        sample = pipeline.to_source_sample(detection.onset_sample)
         if detection.phase == "start":
-            self._open[label] = uuid7()
+            self._open[label] = _OpenEvent(uuid7(), clock.utc(sample), clock_synchronised())
             self.totals.events += 1
-        onset = pipeline.to_source_sample(detection.onset_sample)
+        known = self._open[label]
+        if not known.time_synced and clock_synchronised():
+            known.onset, known.time_synced = clock.utc(sample), True
         offset = None
         if detection.offset_sample is not None:
-            offset = clock.utc(pipeline.to_source_sample(detection.offset_sample))
-        starts = clock.utc(onset)
+            # By the count of samples: the system clock may have been set since the onset.
+            length = pipeline.to_source_sample(detection.offset_sample) - sample
+            offset = known.onset + timedelta(seconds=length / pipeline.rate_hz)
         event = SoundEvent(
-            id=self._open[label],
+            id=known.id,
             device=self._device_id,
             source=self.plan.name,
             label=label,
             phase=detection.phase,
             score=round(min(1.0, float(detection.score)), 4),
             threshold=round(float(detection.threshold), 4),
-            onset=starts,
-            offset=None if offset is None else max(offset, starts),
-            time_synced=clock_synchronised(),
+            onset=known.onset,
+            offset=offset,
+            time_synced=known.time_synced,
             stream=self._stream,
-            sample=onset,
+            sample=sample,
             rate_hz=pipeline.rate_hz,
             model=self._model,
         )
@@ -189,19 +207,23 @@ class _SourceThread(threading.Thread):
             self._on_event(event, clock.monotonic_s(decided))
 
     def _keep_health(self, source: BlockSource, pipeline: Pipeline) -> None:
-        self.totals.gaps, self.totals.overflows = pipeline.gaps, source.overflows
-        lost = (pipeline.gaps, source.overflows)
+        lost = self.totals.gaps, self.totals.overflows = (pipeline.gaps, source.overflows)
         now = time.monotonic()
-        if now < self._health_due_s and lost == self._was:
+        # The first loss is reported at once; a machine that loses sound all the time is not given
+        # a message for each block on top.
+        if now < self._health_due_s and (lost == self._lost or self._state == "degraded"):
             return
-        state: HealthState = "ok" if lost == self._was else "degraded"
-        self._report(state, None if state == "ok" else "sound was lost: the machine is too busy")
-        self._was = lost
+        if lost == self._lost:
+            self._report("ok", None)
+        else:
+            self._report("degraded", "sound was lost: the machine is too busy")
+        self._lost = lost
         self._health_due_s = now + HEALTH_INTERVAL_S
 
     def _report(self, state: HealthState, reason: str | None) -> None:
         now, used = time.monotonic(), time.process_time()
         span = now - self._cpu[0]
+        self._state = state
         self._publisher.publish_health(
             Health(
                 device=self._device_id,

@@ -192,7 +192,9 @@ class Publisher:
         return self.start()
 
     def __exit__(self, *_exc: object) -> None:
-        self.close()
+        left = self.close()
+        if left:
+            logger.warning("%d events were not delivered to %s", left, self._link.settings.address)
 
     @property
     def state(self) -> LinkState:
@@ -285,10 +287,7 @@ class Publisher:
         if live is not None:
             self.flush(max(0.0, deadline_s - time.monotonic()))
         self._link.close(max(0.5, deadline_s - time.monotonic()))
-        left = self.queued
-        if left:
-            logger.warning("%d events were not delivered to %s", left, self._link.settings.address)
-        return left
+        return self.queued
 
     def _publish_retained(self, topic: str, payload: str) -> None:
         with self._sending:

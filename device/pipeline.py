@@ -44,6 +44,10 @@ class Pipeline:
     classes : detector settings, one per label in the bundle's order (the bundle's own by default)
     rate_hz : of the blocks that will come
     channel : index, or "mix" for the mean of all
+
+    Attributes
+    ----------
+    samples, gaps, windows : samples pushed, jumps in their numbers, windows scored
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Pipeline:
         self._seconds = 0.0
         self.gaps = 0
         self.windows = 0
+        self.samples = 0
         self.detector = EventDetector(
             classes if classes is not None else manifest.classes,
             manifest.window_samples,
@@ -99,6 +104,7 @@ class Pipeline:
             self.gaps += self._expected is not None
             self._restart(block.first_sample)
         self._expected = block.first_sample + len(block.samples)
+        self.samples += len(block.samples)
         mono = select_channel(block.samples, self._channel)
         yield from self._advance(self._resampler.push(mono), started)
 

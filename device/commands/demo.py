@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import queue
+import signal
 import statistics
 import sys
 import tempfile
@@ -20,6 +23,7 @@ from soundpost.device.command import Command
 from soundpost.device.daemon import Daemon, SourcePlan
 from soundpost.device.errors import BrokerError
 from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.files import write_atomically
 from soundpost.device.mqtt import Publisher, Subscriber
 from soundpost.device.mqtt_link import BrokerSettings
 from soundpost.device.soundscape import soundscape
@@ -40,25 +44,31 @@ _SOURCE = "soundscape"
 
 
 class _Listener:
-    """Prints alerts as they arrive and measures how long they took."""
+    """Collects alerts as they arrive and measures how long they took.
+
+    Called in the threads of the source and of MQTT, which must not be held up: `show` prints.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._lock = threading.Lock()
         self._decided_s: dict[tuple[str, str], float] = {}
         self._arrived_s: dict[tuple[str, str], float] = {}
+        self._inbox: queue.SimpleQueue[SoundEvent] = queue.SimpleQueue()
+        self.sent = 0
         self.received = 0
         self.began_s = 0.0
         # (label, seconds of the soundscape at the onset, at the arrival) of each start
         self.starts: list[tuple[str, float, float]] = []
 
-    def sent(self, event: SoundEvent, window_ended_s: float) -> None:
-        """Note when the window that decided an event ended."""
+    def decided(self, event: SoundEvent, window_ended_s: float) -> None:
+        """Note an event just sent, and when the window that decided it ended."""
         with self._lock:
+            self.sent += 1
             self._decided_s[event.id, event.phase] = window_ended_s
 
     def arrived(self, event: SoundEvent) -> None:
-        """Print an alert that came over MQTT."""
+        """Take an alert that came over MQTT."""
         now_s = time.monotonic()
         with self._lock:
             self.received += 1
@@ -67,6 +77,14 @@ class _Listener:
                 self.starts.append(
                     (event.label, event.sample / event.rate_hz, now_s - self.began_s)
                 )
+        self._inbox.put(event)
+
+    def show(self, wait_s: float) -> None:
+        """Print the next alert, if one arrives in time."""
+        try:
+            event = self._inbox.get(timeout=wait_s)
+        except queue.Empty:
+            return
         if self._as_json:
             print(event.to_json(), flush=True)
             return
@@ -74,6 +92,12 @@ class _Listener:
         mark = {"start": "ALERT ", "update": "  still", "end": "  ended"}[event.phase]
         length = "" if event.duration_s is None else f"  lasted {event.duration_s:.1f} s"
         print(f"{clock}  {mark:<8}{event.label:<18} score {event.score:.2f}{length}", flush=True)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an alert is on its way or not yet printed."""
+        with self._lock:
+            return self.received < self.sent or not self._inbox.empty()
 
     def latencies_s(self) -> list[float]:
         """From the end of the window that decided an alert to its arrival."""
@@ -98,6 +122,8 @@ def _say(text: str, quiet: bool) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import soundfile
 
+    # A demo that is told to end leaves no temporary folder behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bundle, interpreter, _ = open_bundle(arguments.bundle or starter_bundle_path())
     manifest = bundle.manifest
     samples, truth = soundscape(arguments.seed, _RATE_HZ)
@@ -116,7 +142,9 @@ def _run(arguments: argparse.Namespace) -> int:
         LoopbackBroker() as broker,
     ):
         wav = Path(folder) / "soundscape.wav"
-        soundfile.write(wav, np.clip(samples, -1, 1), _RATE_HZ)
+        content = io.BytesIO()
+        soundfile.write(content, np.clip(samples, -1, 1), _RATE_HZ, format="WAV")
+        write_atomically(wav, content.getvalue())
         address = BrokerSettings(broker.host, broker.port)
         topics = Topics("soundpost", _DEVICE)
         states = [(_SOURCE, label) for label in manifest.labels]
@@ -127,28 +155,30 @@ def _run(arguments: argparse.Namespace) -> int:
             subscriber.wait_connected(10.0)
             publisher.wait_connected(10.0)
             plan = SourcePlan(_SOURCE, f"file:{wav}", bundle, interpreter, manifest.classes)
-            daemon = Daemon([plan], _DEVICE, publisher, on_event=listener.sent)
+            daemon = Daemon([plan], _DEVICE, publisher, on_event=listener.decided)
             listener.began_s = time.monotonic()
             daemon.start()
             try:
-                daemon.wait()
+                while not daemon.wait(0.0):
+                    listener.show(0.1)
             except KeyboardInterrupt:
                 interrupted = True
+            finally:
                 daemon.stop()
-                daemon.wait(5.0)
-            publisher.flush(2.0)
+                daemon.wait(1.0)
+            publisher.flush(1.0)
             # The broker has every event; the last ones are on their way to the subscriber.
             deadline_s = time.monotonic() + 2.0
-            sent = len(listener._decided_s)
-            while listener.received < sent and time.monotonic() < deadline_s:
-                time.sleep(0.01)
+            while listener.waiting and time.monotonic() < deadline_s:
+                listener.show(0.1)
         totals = daemon.totals[_SOURCE]
         for error in daemon.errors.values():
             raise error
     _report(listener, totals.seconds, totals.windows, totals.median_compute_s(), arguments.json)
-    if listener.received < sent:
+    if listener.received < listener.sent:
         raise BrokerError(
-            f"demo: {sent - listener.received} of {sent} alerts did not arrive over MQTT"
+            f"demo: {listener.sent - listener.received} of {listener.sent} alerts did not arrive "
+            "over MQTT: run it again with soundpost -v demo"
         )
     return 130 if interrupted else 0
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from soundpost.device.audio import Channel
+from soundpost.device.audio import Channel, check_channel
 from soundpost.device.bundle import open_bundle, starter_bundle_path
-from soundpost.device.capture import open_source
+from soundpost.device.capture import BlockSource, open_file
 from soundpost.device.command import Command
 from soundpost.device.detector import Detection
-from soundpost.device.errors import UsageError
+from soundpost.device.errors import InputError, UsageError
 from soundpost.device.files import write_atomically
-from soundpost.device.pipeline import Pipeline
+from soundpost.device.pipeline import Pipeline, ScoredWindow
 
 _DESCRIPTION = """\
 Runs a sound file through the sensor's own code as fast as possible and prints the events.
@@ -58,80 +61,83 @@ def parse_channel(text: str) -> Channel:
     return int(text)
 
 
+def _event_line(detection: Detection, rate_hz: int, as_json: bool) -> str | None:
+    """What is printed of an event, once it has ended."""
+    if detection.offset_sample is None:
+        return None
+    onset_s, offset_s = detection.onset_sample / rate_hz, detection.offset_sample / rate_hz
+    if not as_json:
+        return (
+            f"{onset_s:9.2f} s {offset_s:9.2f} s  {detection.label:<20} score {detection.score:.2f}"
+        )
+    return json.dumps(
+        {
+            "label": detection.label,
+            "onset_s": round(onset_s, 3),
+            "offset_s": round(offset_s, 3),
+            "score": round(float(detection.score), 4),
+            "threshold": round(float(detection.threshold), 4),
+        }
+    )
+
+
+def _windows(source: BlockSource, pipeline: Pipeline) -> Iterator[ScoredWindow]:
+    with tqdm(
+        unit="s", desc="replaying", disable=not sys.stderr.isatty(), leave=False, delay=1.0
+    ) as bar:
+        for block in source.blocks():
+            yield from pipeline.push(block)
+            bar.update(len(block.samples) / source.rate_hz)
+        yield from pipeline.finish()
+
+
 def _run(arguments: argparse.Namespace) -> int:
     bundle, interpreter, _ = open_bundle(
         arguments.bundle or starter_bundle_path(), arguments.runtime
     )
     manifest = bundle.manifest
-    rate = manifest.front_end.sample_rate_hz
-    unknown = [label for label in arguments.label or [] if label not in manifest.labels]
-    if unknown:
-        raise UsageError(
-            f"--label {unknown[0]}: the bundle has no such label; "
-            f"known: {', '.join(manifest.labels)}"
-        )
+    rate_hz = manifest.front_end.sample_rate_hz
+    for label in arguments.label or []:
+        if label not in manifest.labels:
+            raise UsageError(
+                f"--label {label}: the bundle has no such label; "
+                f"known: {', '.join(manifest.labels)}"
+            )
     wanted = set(arguments.label or manifest.labels)
-    started = time.perf_counter()
+    channel = parse_channel(arguments.channel)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["window_start_s", *manifest.labels])
     found = 0
-    seconds = 0.0
-    rows: list[str] = []
-
-    def take(detections: tuple[Detection, ...]) -> int:
-        n = 0
-        for d in detections:
-            if d.phase != "end" or d.label not in wanted or d.offset_sample is None:
-                continue
-            n += 1
-            onset, offset = d.onset_sample / rate, d.offset_sample / rate
-            if arguments.json:
-                line = {
-                    "label": d.label,
-                    "onset_s": round(onset, 3),
-                    "offset_s": round(offset, 3),
-                    "score": round(float(d.score), 4),
-                    "threshold": round(float(d.threshold), 4),
-                }
-                print(json.dumps(line), flush=True)
-            else:
-                print(
-                    f"{onset:9.2f} s {offset:9.2f} s  {d.label:<20} score {d.score:.2f}", flush=True
-                )
-        return n
-
-    with open_source(arguments.file, realtime=False, block_s=0.5) as source:
-        pipeline = Pipeline(
-            bundle, interpreter, source.rate_hz, channel=parse_channel(arguments.channel)
-        )
+    started_s = time.perf_counter()
+    with open_file(arguments.file, realtime=False, block_s=0.5) as source:
+        check_channel(channel, source.n_channels, arguments.file)
+        pipeline = Pipeline(bundle, interpreter, source.rate_hz, channel=channel)
         if not arguments.json:
             print(f"{'onset':>9}   {'offset':>9}    label")
-        bar = tqdm(
-            unit="s", desc="replaying", disable=not sys.stderr.isatty(), leave=False, delay=1.0
-        )
-        for block in source.blocks():
-            for window in pipeline.push(block):
-                found += take(window.detections)
-                if arguments.scores:
-                    scores = ",".join(f"{value:.4f}" for value in window.scores)
-                    rows.append(f"{window.first_sample / rate:.3f},{scores}\n")
-            seconds += len(block.samples) / source.rate_hz
-            bar.update(len(block.samples) / source.rate_hz)
-        for window in pipeline.finish():
-            found += take(window.detections)
-        bar.close()
-    if arguments.scores:
-        header = "window_start_s," + ",".join(manifest.labels) + "\n"
-        write_atomically(arguments.scores, (header + "".join(rows)).encode())
-    spent = time.perf_counter() - started
+        for window in _windows(source, pipeline):
+            for detection in window.detections:
+                line = _event_line(detection, rate_hz, arguments.json)
+                if line is not None and detection.label in wanted:
+                    found += 1
+                    # Beside the bar, where both go to one terminal.
+                    tqdm.write(line, file=sys.stdout)
+                    sys.stdout.flush()
+            if len(window.scores):
+                start_s = f"{window.first_sample / rate_hz:.3f}"
+                rows.writerow([start_s, *(f"{value:.4f}" for value in window.scores)])
+    seconds = pipeline.samples / pipeline.rate_hz
     if pipeline.windows == 0:
-        window_s = manifest.window_samples / rate
-        print(
-            f"{arguments.file}: {seconds:.2f} s is shorter than a window of {window_s:.2f} s: "
-            "nothing was scored",
-            file=sys.stderr,
+        raise InputError(
+            f"{arguments.file}: {seconds:.2f} s of sound: expected at least one window of "
+            f"{manifest.window_samples / rate_hz:.3f} s; give a longer recording"
         )
+    if arguments.scores:
+        write_atomically(arguments.scores, table.getvalue().encode())
+    spent_s = time.perf_counter() - started_s
     print(
         f"{seconds:.1f} s heard, {pipeline.windows} windows scored, {found} events, "
-        f"{seconds / spent:.0f} times as fast as real time ({interpreter.runtime})",
+        f"{seconds / spent_s:.0f} times as fast as real time ({interpreter.runtime})",
         file=sys.stderr,
     )
     return 0

@@ -13,11 +13,11 @@ from types import FrameType
 from typing import Any
 
 from soundpost.device.broker import LoopbackBroker
-from soundpost.device.bundle import open_bundle, starter_bundle_path
+from soundpost.device.bundle import Bundle, open_bundle, starter_bundle_path
 from soundpost.device.command import Command
 from soundpost.device.config import Settings, load_settings, parse_override
 from soundpost.device.daemon import Daemon, SourcePlan
-from soundpost.device.errors import SoundpostError, UsageError
+from soundpost.device.errors import BrokerError, SoundpostError, UsageError
 from soundpost.device.events import SoundEvent, Topics
 from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_link import BrokerSettings, LinkState
@@ -52,6 +52,7 @@ a settings file:
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML)")
     parser.add_argument("--source", metavar="URL", help="mic:, mic:NAME or file:PATH")
+    parser.add_argument("--channel", metavar="N", help="channel of the source, or mix")
     parser.add_argument("--bundle", metavar="FILE", help="model (default: the starter bundle)")
     parser.add_argument("--device-id", metavar="ID", help="name of this sensor in topics")
     parser.add_argument(
@@ -64,37 +65,52 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="check settings and bundles, then end")
 
 
+def _from_here(url: str) -> str:
+    """A source as typed: its path is relative to the shell's folder, not to the settings file's."""
+    scheme, colon, path = url.partition(":")
+    if colon and scheme != "file":
+        return url
+    return f"file:{Path(path if colon else url).expanduser().absolute()}"
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     overrides: dict[str, Any] = dict(parse_override(text) for text in arguments.set)
     if arguments.device_id:
         overrides["device_id"] = arguments.device_id
     if arguments.bundle:
-        overrides["model.bundle"] = arguments.bundle
+        overrides["model.bundle"] = str(Path(arguments.bundle).expanduser().absolute())
     settings = load_settings(arguments.config, overrides)
+    of_source: dict[str, Any] = {}
     if arguments.source:
-        if len(settings.sources) != 1:
-            raise UsageError(
-                f"--source: {arguments.config} has {len(settings.sources)} sources; "
-                "use --set source.NAME.url=URL"
-            )
-        name = settings.sources[0].name
-        settings = load_settings(
-            arguments.config, {**overrides, f"source.{name}.url": arguments.source}
+        of_source["url"] = _from_here(arguments.source)
+    if arguments.channel:
+        of_source["channel"] = parse_override(f"channel={arguments.channel}")[1]
+    if of_source and len(settings.sources) != 1:
+        raise UsageError(
+            f"{'--source' if arguments.source else '--channel'}: {arguments.config} has "
+            f"{len(settings.sources)} sources; use --set source.NAME.{next(iter(of_source))}=VALUE"
         )
+    if of_source:
+        name = settings.sources[0].name
+        overrides.update({f"source.{name}.{key}": value for key, value in of_source.items()})
+        settings = load_settings(arguments.config, overrides)
     return settings
 
 
 def plan_sources(settings: Settings) -> list[SourcePlan]:
     """Load every source's bundle (each file once) and apply the settings' thresholds."""
-    loaded: dict[Path, Any] = {}
+    loaded: dict[Path, Bundle] = {}
     plans = []
+    runtime, threads = settings.model.runtime, settings.model.threads
     for source in settings.sources:
         path = source.bundle or settings.model.bundle or starter_bundle_path()
-        if path not in loaded:
-            loaded[path] = open_bundle(path, settings.model.runtime, settings.model.threads)[0]
-        bundle = loaded[path]
-        # An interpreter holds tensors of one invocation: each source's thread needs its own.
-        interpreter = bundle.load_interpreter(settings.model.runtime, settings.model.threads)
+        if path in loaded:
+            # An interpreter holds tensors of one invocation: each source's thread needs its own.
+            bundle = loaded[path]
+            interpreter = bundle.load_interpreter(runtime, threads)
+        else:
+            bundle, interpreter, _ = open_bundle(path, runtime, threads)
+            loaded[path] = bundle
         plans.append(
             SourcePlan(
                 source.name,
@@ -119,24 +135,6 @@ def _broker(settings: Settings) -> Iterator[tuple[BrokerSettings, str]]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
-    plans = plan_sources(settings)
-    if arguments.check:
-        for plan in plans:
-            manifest = plan.bundle.manifest
-            print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
-        return 0
-
-    def told(_state: LinkState, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    def heard(event: SoundEvent, _window_ended_s: float) -> None:
-        print(
-            f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} "
-            f"score {event.score:.2f}",
-            flush=True,
-        )
-
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -144,12 +142,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
     # systemd stops a service with SIGTERM: the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, stop)
+    settings = _settings(arguments)
+    plans = plan_sources(settings)
+    if arguments.check:
+        for plan in plans:
+            manifest = plan.bundle.manifest
+            print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
+        return 0
     interrupted = False
     with _broker(settings) as (address, kind):
         topics = Topics(settings.base_topic, settings.device_id)
         states = [(plan.name, label) for plan in plans for label in plan.bundle.manifest.labels]
-        publisher = Publisher(address, topics, states=states, on_state=told).start()
-        daemon = Daemon(plans, settings.device_id, publisher, on_event=heard)
+        publisher = Publisher(address, topics, states=states, on_state=_tell_state).start()
+        daemon = Daemon(plans, settings.device_id, publisher, on_event=_tell_event)
         for plan in plans:
             manifest = plan.bundle.manifest
             print(
@@ -159,30 +164,51 @@ def _run(arguments: argparse.Namespace) -> int:
                 flush=True,
             )
         daemon.start()
+        failed: set[str] = set()
         try:
             while not stopping.is_set() and not daemon.wait(0.2):
-                pass
+                _tell_errors(daemon, failed)
         except KeyboardInterrupt:
             interrupted = True
         daemon.stop()
         daemon.wait(5.0)
         lost = publisher.close()
+    _tell_errors(daemon, failed)
     for name, totals in daemon.totals.items():
         print(
             f"{name}: {totals.seconds:.1f} s heard, {totals.windows} windows scored, "
             f"{totals.events} events",
             flush=True,
         )
-    errors = daemon.errors
-    for name, error in errors.items():
-        print(f"source {name}: {error}", file=sys.stderr)
-    if lost:
-        print(f"{lost} messages were not delivered to {address.address}", file=sys.stderr)
-    for error in errors.values():
+    for error in daemon.errors.values():
         return error.exit_code if isinstance(error, SoundpostError) else 1
     if lost:
-        return 4
+        raise BrokerError(
+            f"MQTT broker at {address.address}: {lost} messages were not delivered: start it "
+            "before the sensor ends, or check host and port"
+        )
     return 130 if interrupted else 0
+
+
+def _tell_state(_state: LinkState, line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _tell_event(event: SoundEvent, _window_ended_s: float) -> None:
+    # A sensor goes on where nobody reads what it prints any more: its alerts go to the broker.
+    with contextlib.suppress(BrokenPipeError):
+        print(
+            f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} "
+            f"score {event.score:.2f}",
+            flush=True,
+        )
+
+
+def _tell_errors(daemon: Daemon, told: set[str]) -> None:
+    for name, error in daemon.errors.items():
+        if name not in told:
+            told.add(name)
+            print(f"source {name}: {error}", file=sys.stderr, flush=True)
 
 
 COMMAND = Command("listen and publish alerts", _DESCRIPTION, _add, _run)

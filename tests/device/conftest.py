@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from soundpost.device.bundle import write_bundle
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -190,3 +192,16 @@ def tiny() -> ModuleType:
     sys.modules["tiny_student"] = module
     specification.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny student as a bundle file.
+
+    Of its labels, `clap` hears noise (0.70, silence 0.09), `water drops` a low tone (0.65, noise
+    0.49), and `smoke_alarm` confirms T3 (a tone at 3.1 kHz 0.50, silence 0.44).
+    """
+    path = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
+    student, manifest = tiny.tiny_student(), tiny.tiny_manifest()
+    write_bundle(path, manifest, student.model, tiny.tiny_golden(student, manifest), "# tiny\n")
+    return path

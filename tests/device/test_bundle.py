@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soundpost.device import bundle as bundle_module
 from soundpost.device.archive import write_archive
 from soundpost.device.bundle import (
     GOLDEN,
@@ -374,7 +373,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(
         del descriptor
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(bundle_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"x\.bundle: cannot be written \(No space left"):
         write_bundle(path, manifest, student.model, golden, CARD)
     assert path.read_bytes() == b"old"
