@@ -120,4 +120,5 @@ COMMAND = Command(
     description=_DESCRIPTION,
     add_arguments=_add_arguments,
     run=_run,
+    intermixed=True,
 )
