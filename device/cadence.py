@@ -29,6 +29,9 @@ HISTORY_S = 10.0
 # A pulse is told from a gap within this many nepers below its level (13 dB): deeper gaps are all
 # the same, and a room of 0.8 s reverberation still falls by half of it within 90 ms.
 _DEPTH = 1.5
+# Correlation with a group that makes it worth a look; pulses of T4 are blurred by the room.
+_LEAST_CORRELATION = 0.74
+_LEAST_CORRELATION_SHORT = 0.65
 # Bands that change by less than this (3.5 dB) within the span of a group hold no pulses.
 _LEAST_CONTRAST = 0.4
 # Groups of one device differ in level by less than this (7 dB).
@@ -43,6 +46,9 @@ _LEAST_DIP_CORRELATION = 0.5
 _SLACK = 3
 # Pairs of groups that are examined per call: bounds the time of a hop.
 _MOST_PAIRS = 12
+# Bands asked whether a pattern holds: the ones of the highest contrast, down to this share of it.
+_MOST_CARRIERS = 5
+_CARRIER_SHARE = 0.4
 # Ends looked at in one matrix product: a hop of 250 ms.
 _CHUNK = 13
 
@@ -125,7 +131,7 @@ class CadenceCheck:
     def __init__(self, pattern: TemporalPattern) -> None:
         self.pattern = pattern
         self._short = short = pattern.off_s < 2 * _RINGING_S
-        self._least_correlation = 0.67 if short else 0.78
+        self._least_correlation = _LEAST_CORRELATION_SHORT if short else _LEAST_CORRELATION
         self._quiet_before_s = 0.75
         self._quiet_after_s = 0.24 if short else 0.16
         tempos = np.linspace(1 - TOLERANCE, 1 + TOLERANCE, 9)
@@ -323,16 +329,26 @@ class CadenceCheck:
         start = first.start - before
         if start < history.first or self._group_between(first, second):
             return False
-        # Groups may have been noted in neighbouring bands: either band must hold them both.
+        levels = history.span(start, min(history.end, second.end + after))
+        contrast = self._contrast(levels, start, first, second)
+        # Only bands that carry the sound are asked: in a faint one noise fills and opens gaps.
+        loudest = max(contrast[first.band], contrast[second.band])
+        carriers = np.argsort(contrast)[-_MOST_CARRIERS:]
+        carriers = carriers[contrast[carriers] >= _CARRIER_SHARE * contrast[carriers[-1]]]
+        if loudest < contrast[carriers[0]]:
+            return False
         return any(
-            self._holds_in(
-                history.span(start, min(history.end, second.end + after))[:, band],
-                start,
-                first,
-                second,
-            )
-            for band in sorted({first.band, second.band})
+            self._holds_in(levels[:, band], start, first, second) for band in carriers.tolist()
         )
+
+    def _contrast(
+        self, levels: FloatArray, start: int, first: Group, second: Group
+    ) -> NDArray[np.float32]:
+        """(n_mels,): how far the pulses stand above the long gap."""
+        pulses = [(a - start, b - start) for g in (first, second) for a, b in self._pulses(g)]
+        on = np.concatenate([levels[a:b] for a, b in pulses])
+        off = levels[first.end - start : second.start - start]
+        return np.asarray(np.median(on, axis=0) - np.median(off, axis=0))
 
     def _holds_in(self, level: FloatArray, start: int, first: Group, second: Group) -> bool:
         spans = [
