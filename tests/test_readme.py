@@ -1,0 +1,497 @@
+"""The README's commands, snippets, links and figures of format, run as a reader would run them.
+
+Every command of an `sh` block is known here by its exact text; the test of its section runs it,
+with what a test machine needs in place of the reader's own (a file for a microphone, a port).
+"""
+
+from __future__ import annotations
+
+import configparser
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from soundpost.device import errors
+from soundpost.device.bundle import read_bundle, starter_bundle_path
+from soundpost.device.config import load_settings
+from soundpost.device.events import ModelRef, SoundEvent, Topics, uuid7
+from soundpost.device.features import FrontEnd
+from soundpost.device.mqtt import BrokerSettings, Publisher
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RATE_HZ = 16_000
+
+# By section: each command, and what runs it. None: it needs another machine, or changes this one.
+KNOWN: dict[str, dict[str, str | None]] = {
+    "The first alert": {
+        "git clone REPOSITORY soundpost": f"git clone --quiet --depth 1 'file://{ROOT}' soundpost",
+        "cd soundpost": "cd soundpost",
+        # The tests are a part of `make test`, and `make demo` installs: only their recipes here.
+        "make demo": "make --dry-run demo",
+        "make test": "make --dry-run test",
+    },
+    "Listen": {
+        "source .venv/bin/activate": "source .venv/bin/activate",
+        "soundpost devices": "soundpost devices",
+        "soundpost run": "soundpost run --set source.mic0.url=file:street.wav --set broker.port=0",
+        "soundpost replay street.wav": "soundpost replay street.wav",
+        "soundpost run --config soundpost.toml --check": (
+            "soundpost run --config soundpost.toml --check"
+        ),
+        "soundpost run --config soundpost.toml": (
+            "soundpost run --config soundpost.toml --set source.porch.url=file:street.wav "
+            "--set mqtt.host=127.0.0.1 --set mqtt.port=PORT"
+        ),
+    },
+    "Receive alerts": {
+        "soundpost alerts": "soundpost alerts --port PORT --count 1 --timeout 60",
+        "soundpost alerts --host broker.local --label smoke_alarm --json": (
+            "soundpost alerts --host 127.0.0.1 --label smoke_alarm --json "
+            "--port PORT --count 1 --timeout 60"
+        ),
+        "mosquitto_sub -h broker.local -v -t 'soundpost/+/+/event'": (
+            "mosquitto_sub -h 127.0.0.1 -v -t 'soundpost/+/+/event' -p PORT -C 1 -W 60"
+        ),
+    },
+    "Teach it your sounds": {
+        "pip install --constraint constraints.txt --editable '.[train,export]'": (
+            # Everything but the download: pip says so where an extra does not exist.
+            "python -m pip install --constraint constraints.txt --editable '.[train,export]' "
+            "--dry-run --no-deps --no-build-isolation --disable-pip-version-check"
+        ),
+        "soundpost train finetune --data my_clips --out runs/mine --init starter --fold 1": (
+            "soundpost train finetune --data my_clips --out runs/mine --init starter --fold 1 "
+            "--device cpu --threads 1 --quiet training.epochs=2 training.batch_size=8"
+        ),
+        "soundpost evaluate runs/mine --data my_clips --fold 1": (
+            "soundpost evaluate runs/mine --data my_clips --fold 1 --device cpu"
+        ),
+        "soundpost export runs/mine --out mine.bundle": (
+            # Two epochs make no student whose int8 form must agree.
+            "soundpost export runs/mine --out mine.bundle --least-agreement 0 "
+            "--most-accuracy-drop 100 --most-class-drop 1"
+        ),
+        "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
+    },
+    "Give a sensor a model": {
+        "scp mine.bundle pi@porch-pi.local:soundpost/": None,
+        "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
+        "soundpost run --config soundpost.toml --check": (
+            "soundpost run --config soundpost.toml --check"
+        ),
+        "sudo systemctl restart soundpost": None,
+    },
+    "The starter, and what it is not for": {
+        "soundpost bundle show --card": "soundpost bundle show --card",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its section, language and text."""
+
+    section: str
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    found: list[Block] = []
+    section, language, lines = "", None, list[str]()
+    for line in README.splitlines():
+        if language is None and line.startswith("## "):
+            section = line[3:]
+        elif language is None and line.startswith("```"):
+            language, lines = line[3:], []
+        elif line == "```" and language is not None:
+            found.append(Block(section, language, "\n".join(lines) + "\n"))
+            language = None
+        else:
+            lines.append(line)
+    assert language is None, "a block is not closed"
+    return found
+
+
+def snippets(language: str) -> list[Block]:
+    found = [block for block in blocks() if block.language == language]
+    assert found, f"the README has no {language} block"
+    return found
+
+
+def commands(section: str) -> list[str]:
+    """Commands of a section's sh blocks in order, without their comments."""
+    text = "".join(block.text for block in snippets("sh") if block.section == section)
+    lines = (re.sub(r"(^|\s+)#.*", "", line) for line in text.replace("\\\n", " ").splitlines())
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+@dataclass
+class Reader:
+    """A folder, a home and a shell, in which a reader follows the README."""
+
+    folder: Path
+    port: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        home = self.folder / "home"
+        home.mkdir()
+        binaries = Path(sys.executable).parent
+        self.environment = {
+            **os.environ,
+            "HOME": str(home),
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def follow(self, section: str, code: int = 0) -> dict[str, str]:
+        """Run a section's commands in order; what each printed, standard error included."""
+        return {command: self.run(section, command, code) for command in commands(section)}
+
+    def run(self, section: str, command: str, code: int = 0) -> str:
+        runs = KNOWN[section][command]
+        if runs is None:
+            return ""
+        runs = runs.replace("PORT", str(self.port))
+        # What a command changes of the shell (its folder, its PATH) holds for those after it.
+        kept = Path(self.environment["HOME"], "shell")
+        script = f'{runs}\nstatus=$?\npwd > "{kept}"\necho "$PATH" >> "{kept}"\nexit $status\n'
+        told = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert told.returncode == code, f"{runs}\nended with {told.returncode}:\n{told.stdout}"
+        folder, path = kept.read_text(encoding="utf-8").splitlines()
+        self.folder = Path(folder)
+        self.environment["PATH"] = path
+        return told.stdout
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    """A reader who has cloned and installed, recorded three seconds, and written the settings."""
+    rng = np.random.default_rng(2)
+    sound = 0.05 * rng.standard_normal((3 * RATE_HZ, 2))
+    soundfile.write(tmp_path / "street.wav", sound, RATE_HZ)
+    settings = [block.text for block in snippets("toml") if block.section == "Listen"]
+    (tmp_path / "soundpost.toml").write_text("\n".join(settings), encoding="utf-8")
+    (tmp_path / "mqtt.password").write_text("a secret\n", encoding="utf-8")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return Reader(tmp_path)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Any]:
+    """A real Mosquitto, started as tests/device does."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        pytest.skip("mosquitto is missing: sudo apt-get install mosquitto")
+    path = ROOT / "tests" / "device" / "conftest.py"
+    specification = spec_from_file_location("device_conftest", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    running = module.Mosquitto(program, folder, "allow_anonymous true").start()
+    yield running
+    running.kill()
+
+
+@contextmanager
+def alarms(port: int) -> Iterator[None]:
+    """A sensor that hears a smoke alarm again and again: a broker keeps no events."""
+    topics = Topics("soundpost", "porch-pi")
+    stopping = threading.Event()
+
+    def event() -> SoundEvent:
+        return SoundEvent(
+            id=uuid7(),
+            device="porch-pi",
+            source="porch",
+            label="smoke_alarm",
+            phase="start",
+            score=0.9,
+            threshold=0.5,
+            onset=datetime.now(timezone.utc),
+            offset=None,
+            time_synced=True,
+            stream=uuid7(),
+            sample=16_000,
+            rate_hz=RATE_HZ,
+            model=ModelRef("starter", "1.0.0", "0" * 64),
+        )
+
+    with Publisher(BrokerSettings("127.0.0.1", port), topics, states=[]) as publisher:
+
+        def hear() -> None:
+            while not stopping.wait(0.2):
+                publisher.publish_event(event())
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+def test_every_command_is_known_here() -> None:
+    sections = dict.fromkeys(block.section for block in snippets("sh"))
+    told = {section: commands(section) for section in sections}
+    assert told == {section: list(known) for section, known in KNOWN.items()}
+
+
+def test_every_language_is_looked_at() -> None:
+    looked_at = {"sh", "toml", "ini", "yaml", "json", "python", "csv"}
+    # Without a language: the diagram. text: what commands print.
+    assert {block.language for block in blocks()} == looked_at | {"", "text"}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is missing: sudo apt-get install git")
+def test_clone_and_make(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone: nothing to clone from")
+    told = Reader(tmp_path).follow("The first alert")
+    assert ".venv/bin/soundpost demo" in told["make demo"]
+    assert "-m pytest" in told["make test"]
+    assert "ruff check" in told["make test"]
+
+
+def test_listen(reader: Reader, broker: Any) -> None:
+    reader.port = broker.port
+    section = "Listen"
+    told = {}
+    for command in commands(section):
+        if command == "soundpost devices":
+            continue
+        told[command] = reader.run(section, command)
+    assert "3.0 s heard" in told["soundpost run"]
+    assert "3.0 s heard" in told["soundpost replay street.wav"]
+    assert "in order" in told["soundpost run --config soundpost.toml --check"]
+    live = told["soundpost run --config soundpost.toml"]
+    assert f"127.0.0.1:{broker.port}: connected" in live
+    assert "porch: 3.0 s heard" in live
+
+
+def test_devices(reader: Reader) -> None:
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("PortAudio is missing: sudo apt-get install libportaudio2")
+    told = reader.run("Listen", "soundpost devices")
+    assert "NAME" in told or "no sound inputs found" in told
+
+
+def test_alerts(reader: Reader, broker: Any) -> None:
+    reader.port = broker.port
+    section = "Receive alerts"
+    plain, as_json, subscribed = commands(section)
+    with alarms(broker.port):
+        assert re.search(r"porch-pi  porch  smoke_alarm  start  0\.90", reader.run(section, plain))
+        told = reader.run(section, as_json).splitlines()
+        assert SoundEvent.from_json(told[-1]).label == "smoke_alarm"
+        if shutil.which("mosquitto_sub") is None:
+            pytest.skip("mosquitto_sub is missing: sudo apt-get install mosquitto-clients")
+        topic, _, payload = reader.run(section, subscribed).partition(" ")
+    assert topic == "soundpost/porch-pi/porch/event"
+    assert SoundEvent.from_json(payload).source == "porch"
+
+
+def test_train_evaluate_export_check(reader: Reader) -> None:
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, reader.folder)
+    for name in ("device", "firmware_bridge", "calibration", "train", "export"):
+        (reader.folder / name).symlink_to(ROOT / name)
+    make_clips(reader.folder / "my_clips")
+    told = reader.follow("Teach it your sounds")
+    installed = next(text for command, text in told.items() if command.startswith("pip"))
+    assert "Would install soundpost" in installed
+    assert "does not provide the extra" not in installed
+    manifest = read_bundle(reader.folder / "mine.bundle").manifest
+    assert manifest.labels == ("doorbell", "other")
+    assert manifest.front_end == FrontEnd()
+    assert "in order" in told["soundpost bundle check mine.bundle"]
+
+
+def make_clips(folder: Path) -> None:
+    """The table of the README, and more of its kind: two tones for a bell, noise for the rest."""
+    folder.mkdir()
+    rng = np.random.default_rng(4)
+    (block,) = snippets("csv")
+    header, *rows = csv.reader(block.text.splitlines())
+    for number in range(3, 12):
+        for name, label in (("bell", "doorbell"), ("room", "other")):
+            rows.append([f"{name}-{number:02}.wav", label, str(1 + number % 2), f"day {number}"])
+    for name, label, *_ in rows:
+        n = np.arange(int(1.4 * RATE_HZ))
+        sound = 0.02 * rng.standard_normal(len(n))
+        if label == "doorbell":
+            hz = rng.uniform(600, 700) * np.where(n < len(n) // 2, 1.25, 1.0)
+            sound = sound + 0.3 * np.sin(2 * np.pi * hz * n / RATE_HZ)
+        soundfile.write(folder / name, sound, RATE_HZ)
+    # A group lies in one fold: rows of the README share its days.
+    for row in rows:
+        row[3] += f" in fold {row[2]}"
+    with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def test_give_a_sensor_a_model(reader: Reader) -> None:
+    shutil.copy2(starter_bundle_path(), reader.folder / "mine.bundle")
+    (model,) = [block.text for block in snippets("toml") if block.section != "Listen"]
+    with (reader.folder / "soundpost.toml").open("a", encoding="utf-8") as file:
+        file.write(model)
+    told = reader.follow("Give a sensor a model")
+    assert "mine.bundle: in order" in told["soundpost bundle check mine.bundle"]
+    settings = load_settings(reader.folder / "soundpost.toml", environment={})
+    assert settings.model.bundle == reader.folder / "mine.bundle"
+
+
+def test_the_card(reader: Reader) -> None:
+    (told,) = reader.follow("The starter, and what it is not for").values()
+    assert told.startswith("# starter")
+
+
+# ------------------------------------------------------------------------------------- snippets
+
+
+def test_settings_say_what_the_text_says(reader: Reader) -> None:
+    settings = load_settings(reader.folder / "soundpost.toml", environment={})
+    assert settings.mqtt is not None
+    assert settings.mqtt.password == "a secret"
+    (source,) = settings.sources
+    assert (source.name, source.url, source.channel) == ("porch", "mic:USB", 0)
+    assert settings.classes == {"dog": {"onset": 0.8, "release": 0.5}}
+
+
+def test_service_runs_a_command_of_the_readme() -> None:
+    (block,) = snippets("ini")
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(block.text)
+    assert list(unit) == ["DEFAULT", "Unit", "Service", "Install"]
+    program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+    assert program.endswith("/.venv/bin/soundpost")
+    assert shlex.join(["soundpost", *arguments]) in KNOWN["Listen"]
+    assert unit["Service"]["RestartPreventExitStatus"].split() == [
+        str(errors.UsageError.exit_code),
+        str(errors.InputError.exit_code),
+    ]
+
+
+def test_home_assistant_listens_to_our_topics() -> None:
+    (block,) = snippets("yaml")
+    (sensor,) = yaml.safe_load(block.text)["mqtt"]["binary_sensor"]
+    topics = Topics("soundpost", "porch-pi")
+    assert sensor["state_topic"] == topics.state("porch", "dog")
+    assert sensor["availability_topic"] == topics.status
+
+
+def test_topic_table() -> None:
+    topics = Topics("soundpost", "DEVICE")
+    table = re.findall(r"^\| `([^`]+)` \|", README.partition("**Topics**")[2], re.MULTILINE)
+    ours = [
+        topics.status,
+        topics.event("SOURCE"),
+        topics.state("SOURCE", "LABEL"),
+        topics.health("SOURCE"),
+    ]
+    prefix = "soundpost/DEVICE/"
+    named = [row.replace("<source>", "SOURCE").replace("<label>", "LABEL") for row in table]
+    assert named == [topic.removeprefix(prefix) for topic in ours]
+
+
+def test_event_is_one_of_ours() -> None:
+    (block,) = snippets("json")
+    event = SoundEvent.from_json(block.text)
+    assert event.to_json() == block.text.strip()
+
+
+def test_python_program_prints_an_alert(tmp_path: Path, broker: Any) -> None:
+    (block,) = snippets("python")
+    assert block.text.count('"broker.local", 1883') == 1
+    text = block.text.replace('"broker.local", 1883', f'"127.0.0.1", {broker.port}')
+    program = tmp_path / "listen.py"
+    program.write_text(text, encoding="utf-8")
+    with alarms(broker.port):
+        process = subprocess.Popen(
+            [sys.executable, program], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        overdue = threading.Timer(60, process.kill)
+        overdue.start()
+        assert process.stdout is not None
+        with process:
+            line = process.stdout.readline()
+            process.kill()
+        overdue.cancel()
+    assert re.fullmatch(r"\S+Z smoke_alarm start 0\.9\n", line)
+
+
+# -------------------------------------------------------------------------------- what it claims
+
+
+def test_front_end_is_as_described() -> None:
+    front_end = FrontEnd()
+    text = README.partition("**Front end**")[2].partition("**Bundle**")[0]
+    for words in (
+        f"{front_end.sample_rate_hz // 1000} kHz mono",
+        f"{1000 * front_end.window_length // front_end.sample_rate_hz} ms periodic Hamming window",
+        f"every {1000 * front_end.hop_length // front_end.sample_rate_hz} ms",
+        f"{front_end.fft_length}-point FFT",
+        f"{front_end.n_mels} HTK mel bands",
+        f"from {front_end.fmin_hz:.0f} to {front_end.fmax_hz:,.0f} Hz",
+        f"plus {front_end.log_offset:g}",
+        f"−{-front_end.clamp_low:.0f}…{front_end.clamp_high:.0f}",
+        f"100 frames, {front_end.samples_of(100):,} samples",
+    ):
+        assert words in " ".join(text.split()), words
+
+
+def test_exit_codes_are_all_told() -> None:
+    text = README.partition("**Exit codes**")[2].partition("## ")[0]
+    told = {int(number) for number in re.findall(r"\b(\d+) [a-zC]", text)}
+    ours = {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.SoundpostError)
+    }
+    assert told - {124} == ours | {0, 130}
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
