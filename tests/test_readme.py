@@ -361,9 +361,6 @@ def make_clips(folder: Path) -> None:
             hz = rng.uniform(600, 700) * np.where(n < len(n) // 2, 1.25, 1.0)
             sound = sound + 0.3 * np.sin(2 * np.pi * hz * n / RATE_HZ)
         soundfile.write(folder / name, sound, RATE_HZ)
-    # A group lies in one fold: rows of the README share its days.
-    for row in rows:
-        row[3] += f" in fold {row[2]}"
     with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
 

@@ -24,7 +24,8 @@ EXIT_TIMEOUT = 124  # as timeout(1) has it
 
 _DESCRIPTION = f"""\
 Subscribe to the sensors of an MQTT broker and print one line for each message as it arrives:
-local time, device, source, label, phase, score, and at the end of an event its duration.
+local time, device, source, label, phase, score, and at the end of an event its duration. A `?`
+after the time: the sensor did not know whether its clock was right.
 
 examples:
   soundpost alerts                              all sensors of the broker on this machine
