@@ -35,7 +35,8 @@ def draw_curves(metrics: Path, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     epochs = [line["epoch"] + 1 for line in lines]
     left.plot(epochs, [line["loss"] for line in lines], color="tab:blue")
-    left.set(xlabel="epoch", ylabel="training loss", title="Training loss")
+    # The first epochs are far above the rest, which is what people look at.
+    left.set(xlabel="epoch", ylabel="training loss", title="Training loss", yscale="log")
     rate = left.twinx()
     rate.plot(epochs, [line["learning_rate"] for line in lines], color="tab:grey", lw=1, ls="--")
     rate.set_ylabel("learning rate (dashed)")
