@@ -51,9 +51,10 @@ ALLOWED_OPERATORS = {
 FLOAT_TOLERANCE = 1e-4
 # Two runtimes' int8 kernels round each layer differently (XNNPACK: to nearest even; reference: away
 # from zero), and 50 layers carry that on: half a step to two steps of the logits on average, 0.001
-# to 0.006 in probability. A runtime that misreads a model is far beyond this.
+# to 0.006 in probability, and the best label of one window in 25, mostly unsure ones. A runtime
+# that misreads a model is far beyond this.
 MEAN_SCORE_DIFFERENCE = 0.02
-LEAST_RUNTIME_AGREEMENT = 0.95
+LEAST_RUNTIME_AGREEMENT = 0.92
 # The input scale must spend its 255 steps on the clamped range, give or take this share.
 _RANGE_SLACK = 0.05
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from soundpost.device.bundle import Golden
+from soundpost.device.bundle import Golden, GoldenTolerance, Manifest, windows
+from soundpost.device.errors import ExportError
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
-from soundpost.device.interpreter import Interpreter
+from soundpost.device.interpreter import (
+    Interpreter,
+    available_runtimes,
+    load_interpreter,
+    sigmoid,
+)
 
 # Windows of the golden vector: enough that a wrong hop or a state left over would show.
 N_WINDOWS = 4
+
+# Past this, two runtimes do not say the same.
+MOST_SCORE_DIFFERENCE = 0.15
 
 
 def golden_input(front_end: FrontEnd, n_samples: int) -> FloatArray:
@@ -53,3 +62,26 @@ def make_golden(
         np.stack([output.logits for output in outputs]),
         np.stack([output.embedding for output in outputs]),
     )
+
+
+def golden_tolerance(model: bytes, golden: Golden, manifest: Manifest) -> GoldenTolerance:
+    """How far a device's scores may be off: twice what the runtimes here differ by, or the default.
+
+    The vector is made by one runtime and must reproduce in the others, on other processors too;
+    how much their rounding shows depends on the model. Raises ExportError where it shows so much
+    that a wrong model would pass.
+    """
+    default = GoldenTolerance()
+    expected, worst = sigmoid(golden.logits), 0.0
+    for runtime in available_runtimes():
+        if runtime != "tensorflow":
+            interpreter = load_interpreter(model, runtime)
+            patches = windows(golden.features, manifest)
+            scores = np.stack([interpreter.run(patch).scores for patch in patches])
+            worst = max(worst, float(np.abs(scores - expected).max()))
+            if worst > MOST_SCORE_DIFFERENCE:
+                raise ExportError(
+                    f"golden vector: {runtime}'s scores differ by {worst:.2g}: expected at most "
+                    f"{MOST_SCORE_DIFFERENCE:g}; train longer, or with more weight decay"
+                )
+    return GoldenTolerance(default.features, round(max(default.scores, 2 * worst), 4))

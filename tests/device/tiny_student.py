@@ -45,12 +45,17 @@ class TinyStudent:
 
 
 def tiny_student(
-    *, quantised: bool = True, n_labels: int = len(LABELS), signature: str = "scores"
+    *,
+    quantised: bool = True,
+    n_labels: int = len(LABELS),
+    signature: str = "scores",
+    zero: bool = False,
 ) -> TinyStudent:
     rng = np.random.default_rng(7)
     size = N_FRAMES * N_MELS
     sizes = {"logits": n_labels, "embedding": N_EMBEDDING}
     steps = {name: rng.integers(-20, 21, (n, size)).astype(np.int8) for name, n in sizes.items()}
+    steps = {name: value * (not zero) for name, value in steps.items()}
     real = {name: value.astype(np.float64) * WEIGHT_SCALE for name, value in steps.items()}
     types = schema.TensorType
     kind = types.INT8 if quantised else types.FLOAT32

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -73,3 +76,16 @@ def tone_run(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRu
     finally:
         torch.set_num_threads(threads)
     return load_run(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The hand-made student of the device's tests."""
+    path = Path(__file__).parents[1] / "device" / "tiny_student.py"
+    specification = spec_from_file_location("tiny_student", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    sys.modules["tiny_student"] = module
+    specification.loader.exec_module(module)
+    return module

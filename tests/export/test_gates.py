@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,18 +21,6 @@ from soundpost.export.gates import (
     operators,
     top1_agreement,
 )
-
-
-@pytest.fixture(scope="module")
-def tiny() -> ModuleType:
-    path = Path(__file__).parents[1] / "device" / "tiny_student.py"
-    specification = spec_from_file_location("tiny_student", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = module_from_spec(specification)
-    sys.modules["tiny_student"] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 def changed(model: bytes, change: Callable[[Any], object]) -> bytes:
