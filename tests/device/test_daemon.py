@@ -1,0 +1,467 @@
+"""The daemon against a real broker: what it hears arrives, whatever source or broker fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from paho.mqtt.enums import CallbackAPIVersion
+
+from soundpost.device.alarms import AlarmSettings, synthesise_alarm
+from soundpost.device.bundle import open_bundle
+from soundpost.device.clock import clock_synchronised
+from soundpost.device.daemon import Daemon, SourcePlan
+from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import InputError
+from soundpost.device.events import Health, SoundEvent, Topics
+from soundpost.device.mqtt import BrokerSettings, Publisher
+
+# Generous: the machine may be busy. Nothing here sleeps for as long as it may take.
+PATIENCE_S = 30.0
+DEVICE = "porch-pi"
+
+
+class Collector:
+    """Everything that a broker passes on, in order."""
+
+    def __init__(self, port: int) -> None:
+        self._changed = threading.Condition()
+        self._messages: list[tuple[str, str, bool]] = []
+        subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._take
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe("soundpost/#", qos=1)
+        self._client.loop_start()
+        assert subscribed.wait(PATIENCE_S)
+
+    def _take(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
+        with self._changed:
+            self._messages.append((message.topic, message.payload.decode(), message.retain))
+            self._changed.notify_all()
+
+    def of(self, topic: str) -> list[str]:
+        with self._changed:
+            return [payload for name, payload, _ in self._messages if name == topic]
+
+    def events(self, source: str = "mic0") -> list[SoundEvent]:
+        payloads = self.of(f"soundpost/{DEVICE}/{source}/event")
+        return [SoundEvent.from_json(payload) for payload in payloads]
+
+    def health(self, source: str = "mic0") -> list[Health]:
+        payloads = self.of(f"soundpost/{DEVICE}/{source}/health")
+        return [Health.from_json(payload) for payload in payloads]
+
+    def wait(self, met: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        with self._changed:
+            while not met():
+                left_s = deadline_s - time.monotonic()
+                assert left_s > 0, self._messages
+                self._changed.wait(left_s)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def collect() -> Iterator[Callable[[int], Collector]]:
+    made: list[Collector] = []
+
+    def collector(port: int) -> Collector:
+        made.append(Collector(port))
+        return made[-1]
+
+    yield collector
+    for one in made:
+        one.close()
+
+
+Collect = Callable[[int], Collector]
+
+
+def broker_settings(port: int) -> BrokerSettings:
+    return BrokerSettings(port=port, retry_min_s=0.05, retry_max_s=0.2)
+
+
+@pytest.fixture
+def plan(tiny_bundle: Path) -> Callable[..., SourcePlan]:
+    """Plan of a source with the tiny student, which hears noise as `clap`."""
+
+    def made(url: object, name: str = "mic0", realtime: bool = False, **more: Any) -> SourcePlan:
+        bundle, interpreter, _ = open_bundle(tiny_bundle)
+        clap, alarm, drops = bundle.manifest.classes
+        classes: tuple[ClassSettings, ...] = (
+            replace(clap, min_gap_s=0.3),
+            replace(alarm, onset=0.48, release=0.46),
+            replace(drops, onset=0.99),
+        )
+        options = {"realtime": realtime} | more.pop("options", {})
+        options = {} if str(url).startswith(("mic:", "lossy:", "broken:")) else options
+        return SourcePlan(name, str(url), bundle, interpreter, classes, options=options, **more)
+
+    return made
+
+
+Plan = Callable[..., SourcePlan]
+
+
+def noise_between(
+    on_s: float, off_s: float, total_s: float, rate_hz: int = 16_000
+) -> NDArray[np.float64]:
+    sound = np.zeros(round(total_s * rate_hz))
+    first, last = round(on_s * rate_hz), round(off_s * rate_hz)
+    sound[first:last] = 0.3 * np.random.default_rng(8).standard_normal(last - first)
+    return np.clip(sound, -1, 1)
+
+
+@pytest.fixture
+def clap_wav(tmp_path: Path) -> Path:
+    """Four seconds at 48 kHz with noise between 1.0 and 2.2 s."""
+    path = tmp_path / "clap.wav"
+    soundfile.write(path, noise_between(1.0, 2.2, 4.0, 48_000), 48_000)
+    return path
+
+
+def publisher_of(port: int, *plans: SourcePlan) -> Publisher:
+    states = [(plan.name, label) for plan in plans for label in plan.bundle.manifest.labels]
+    return Publisher(broker_settings(port), Topics("soundpost", DEVICE), states=states)
+
+
+# ------------------------------------------------------------------------------- what arrives
+
+
+def test_an_event_arrives_from_its_start_to_its_end(
+    mosquitto: Any, collect: Collect, plan: Plan, clap_wav: Path
+) -> None:
+    collector = collect(mosquitto.port)
+    source = plan(clap_wav)
+    began = datetime.now(timezone.utc)
+    with publisher_of(mosquitto.port, source) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        assert not daemon.errors
+    ended = datetime.now(timezone.utc)
+    collector.wait(lambda: "offline" in collector.of(f"soundpost/{DEVICE}/status"))
+    start, end = collector.events()
+    assert (start.phase, end.phase) == ("start", "end")
+    assert (start.id, start.stream, start.sample) == (end.id, end.stream, end.sample)
+    assert start.label == "clap"
+    assert start.onset == end.onset
+    assert began - timedelta(seconds=4) <= start.onset <= ended
+    assert start.time_synced == clock_synchronised()
+    assert (start.rate_hz, start.offset) == (48_000, None)
+    assert start.sample / 48_000 == pytest.approx(1.0, abs=0.1)
+    assert end.duration_s == pytest.approx(1.2, abs=0.2)
+    assert start.threshold <= start.score <= end.score <= 1.0
+    model = source.bundle.manifest
+    assert (start.model.name, start.model.version) == (model.name, model.version)
+    assert start.model.sha256 == model.sha256["model.tflite"]
+    assert collector.of(f"soundpost/{DEVICE}/status") == ["online", "offline"]
+    assert collector.of(f"soundpost/{DEVICE}/mic0/class/clap") == ["OFF", "ON", "OFF"]
+    assert collector.of(f"soundpost/{DEVICE}/mic0/class/water drops") == ["OFF"]
+    first, *_, last = collector.health()
+    assert (first.state, first.reason) == ("ok", None)
+    assert (last.state, last.reason) == ("ok", "the source has ended")
+    assert (last.gaps, last.overflows, last.dropped) == (0, 0, 0)
+    totals = daemon.totals["mic0"]
+    assert totals.seconds == pytest.approx(4.0)
+    # 0.115 s windows every 0.05 s.
+    assert (totals.windows, totals.events) == (78, 1)
+    assert len(totals.compute_s) == 78
+    assert 0.0 < totals.median_compute_s() < 1.0
+
+
+def test_what_is_retained_is_for_those_who_come_later(
+    mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, noise_between(0.2, 60.0, 60.0), 16_000)
+    source = plan(path, realtime=True)
+    with publisher_of(mosquitto.port, source) as publisher:
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        early = collect(mosquitto.port)
+        early.wait(lambda: early.of(f"soundpost/{DEVICE}/mic0/class/clap")[-1:] == ["ON"])
+        assert publisher.flush(PATIENCE_S)
+        late = collect(mosquitto.port)
+        late.wait(lambda: late.of(f"soundpost/{DEVICE}/mic0/class/clap") == ["ON"])
+        late.wait(lambda: late.of(f"soundpost/{DEVICE}/status") == ["online"])
+        late.wait(lambda: [health.state for health in late.health()] == ["ok"])
+        assert late.events() == []
+        # Told to stop in the middle of an event, it ends the event and itself.
+        told_s = time.monotonic()
+        daemon.stop()
+        assert daemon.wait(PATIENCE_S)
+        stopped_s = time.monotonic() - told_s
+        early.wait(lambda: [event.phase for event in early.events()] == ["start", "end"])
+        late.wait(lambda: late.of(f"soundpost/{DEVICE}/mic0/class/clap") == ["ON", "OFF"])
+    print(f"stopped in {stopped_s:.3f} s")
+    assert stopped_s < 1.0
+
+
+def test_two_sources_do_not_mix(
+    mosquitto: Any, collect: Collect, plan: Plan, clap_wav: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.wav"
+    soundfile.write(other, noise_between(0.5, 1.0, 1.5), 16_000)
+    plans = [plan(clap_wav, "yard"), plan(other, "hall")]
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        daemon = Daemon(plans, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        collector.wait(lambda: len(collector.events("yard") + collector.events("hall")) == 4)
+    assert {event.rate_hz for event in collector.events("yard")} == {48_000}
+    assert {event.rate_hz for event in collector.events("hall")} == {16_000}
+    assert len({event.stream for name in ("yard", "hall") for event in collector.events(name)}) == 2
+
+
+# ------------------------------------------------------------------------------- brokers that fail
+
+
+def test_a_broker_that_comes_later_gets_what_was_heard_before(
+    mosquitto: Any, collect: Collect, plan: Plan, clap_wav: Path
+) -> None:
+    mosquitto.kill()
+    source = plan(clap_wav)
+    with publisher_of(mosquitto.port, source) as publisher:
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.queued == 2
+        began_s = time.monotonic()
+        mosquitto.start()
+        collector = collect(mosquitto.port)
+        # The events may have gone to the broker before the collector came; the states are retained.
+        collector.wait(lambda: bool(collector.of(f"soundpost/{DEVICE}/mic0/class/clap")))
+        assert publisher.flush(PATIENCE_S)
+        assert publisher.queued == 0
+        print(f"delivered {time.monotonic() - began_s:.2f} s after the broker came")
+
+
+def test_a_broker_that_is_killed_and_returns_misses_no_event(
+    mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
+) -> None:
+    path = tmp_path / "bursts.wav"
+    soundfile.write(path, noise_between(0.2, 0.6, 1.2), 16_000)
+    source = plan(path, realtime=True, options={"loop": True})
+    sent: list[tuple[str, str]] = []
+    received: list[Collector] = [collect(mosquitto.port)]
+
+    def keys() -> set[tuple[str, str]]:
+        return {(event.id, event.phase) for one in received for event in one.events()}
+
+    with publisher_of(mosquitto.port, source) as publisher:
+        daemon = Daemon(
+            [source],
+            DEVICE,
+            publisher,
+            on_event=lambda event, _ended_s: sent.append((event.id, event.phase)),
+        )
+        daemon.start()
+        received[0].wait(lambda: len(keys()) >= 2)
+        mosquitto.kill()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while publisher.queued < 3:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        # A listener must be there before the sensor is back: Mosquitto keeps no event for later.
+        mosquitto.start()
+        received.append(collect(mosquitto.port))
+        received[1].wait(lambda: len(keys()) >= 6)
+        daemon.stop()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        received[1].wait(lambda: sent[-1] in keys())
+    print(f"{len(sent)} messages, {len(set(sent) - keys())} missed by the listener that came late")
+    assert publisher.queued == 0
+    assert len(sent) == len(set(sent))
+    assert keys() <= set(sent)
+
+
+# ------------------------------------------------------------------------------- sources that fail
+
+
+def test_a_source_that_is_not_there_says_so_and_the_other_goes_on(
+    mosquitto: Any, collect: Collect, plan: Plan, clap_wav: Path, tmp_path: Path
+) -> None:
+    plans = [plan(tmp_path / "none.wav", "yard"), plan(clap_wav, "hall")]
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        daemon = Daemon(plans, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        collector.wait(lambda: len(collector.events("hall")) == 2)
+        collector.wait(lambda: bool(collector.health("yard")))
+    (health,) = collector.health("yard")
+    assert health.state == "failed"
+    assert health.reason is not None
+    assert "none.wav: cannot be read: No such file" in health.reason
+    assert list(daemon.errors) == ["yard"]
+    assert isinstance(daemon.errors["yard"], InputError)
+
+
+def test_a_source_that_fails_in_the_middle_leaves_no_alert_on(
+    mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.wav"
+    sound = noise_between(0.5, 3.0, 3.0)
+    sound[40_000] = np.nan
+    soundfile.write(path, sound, 16_000, subtype="FLOAT")
+    source = plan(path)
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, source) as publisher:
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        collector.wait(lambda: len(collector.events()) == 2)
+        assert publisher.flush(PATIENCE_S)
+        collector.wait(lambda: collector.health()[-1].state == "failed")
+    assert [event.phase for event in collector.events()] == ["start", "end"]
+    assert collector.of(f"soundpost/{DEVICE}/mic0/class/clap")[-1] == "OFF"
+    assert "damaged.wav: sample 40000 of channel 0 is nan" in str(collector.health()[-1].reason)
+
+
+def test_a_channel_that_is_not_there_names_source_and_remedy(
+    mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
+) -> None:
+    path = tmp_path / "wide.wav"
+    soundfile.write(path, np.zeros((16_000, 96)), 16_000)
+    plans = [plan(path, "mixed"), plan(path, "absent", channel=96), plan(path, "last", channel=95)]
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        daemon = Daemon(plans, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+    assert sorted(daemon.errors) == ["absent", "mixed"]
+    assert str(daemon.errors["mixed"]).startswith("source mixed: 96 channels")
+    assert "--channel 0 to --channel 95" in str(daemon.errors["absent"])
+    assert daemon.totals["last"].windows == 18
+
+
+# A source of another folder, found by its entry point as any would be.
+PLUGIN = """
+import numpy as np
+from soundpost.device.audio import AudioBlock
+
+class Lossy:
+    rate_hz, n_channels, name, live, overflows = 16_000, 1, "lossy", True, 0
+    def __init__(self, url): self.url = url
+    def blocks(self):
+        for count in range(300):
+            # Some sound is missing before every block.
+            yield AudioBlock(np.zeros((320, 1), np.float32), 480 * count, 16_000)
+        if self.url.startswith("broken:"):
+            raise ZeroDivisionError("a fault in the code")
+    def close(self): pass
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "lossy_source.py").write_text(PLUGIN)
+    information = tmp_path / "lossy_source-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: lossy-source\nVersion: 1.0\n"
+    )
+    (information / "entry_points.txt").write_text(
+        "[soundpost.sources]\nlossy = lossy_source:Lossy\nbroken = lossy_source:Lossy\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("lossy_source", None)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_lost_sound_is_counted_and_not_reported_for_each_block(
+    mosquitto: Any, collect: Collect, plan: Plan
+) -> None:
+    source = plan("lossy:")
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, source) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        collector.wait(lambda: collector.health()[-1].reason == "the source has ended")
+    assert [health.state for health in collector.health()] == ["ok", "degraded", "ok"]
+    assert collector.health()[1].reason == "sound was lost: the machine is too busy"
+    assert collector.health()[-1].gaps == daemon.totals["mic0"].gaps == 299
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_fault_in_one_source_is_logged_and_the_other_goes_on(
+    mosquitto: Any,
+    collect: Collect,
+    plan: Plan,
+    clap_wav: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plans = [plan("broken:", "yard"), plan(clap_wav, "hall")]
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        daemon = Daemon(plans, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        collector.wait(lambda: len(collector.events("hall")) == 2)
+        assert publisher.flush(PATIENCE_S)
+        collector.wait(lambda: collector.health("yard")[-1].state == "failed")
+    assert isinstance(daemon.errors["yard"], ZeroDivisionError)
+    assert "fault in soundpost" in str(collector.health("yard")[-1].reason)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+
+
+# ------------------------------------------------------------------------------- a microphone
+
+
+def test_a_microphone_hears_an_alarm(
+    pulseaudio: Any, mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
+) -> None:
+    settings = replace(AlarmSettings(), dry_share=1.0)
+    rng = np.random.default_rng(5)
+    alarm = synthesise_alarm("smoke_alarm", rng, 14.0, 48_000, settings, phase_s=0.0)
+    path = tmp_path / "alarm.wav"
+    soundfile.write(path, alarm.samples, 48_000)
+    source = plan("mic:pulse")
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, source) as publisher:
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        try:
+            collector.wait(lambda: bool(collector.health()) or bool(daemon.errors))
+            assert not daemon.errors
+            played = datetime.now(timezone.utc)
+            pulseaudio.play(path)
+            collector.wait(lambda: any(e.label == "smoke_alarm" for e in collector.events()))
+        finally:
+            daemon.stop()
+            assert daemon.wait(PATIENCE_S)
+    event = next(event for event in collector.events() if event.label == "smoke_alarm")
+    onset_s = (event.onset - played).total_seconds()
+    print(
+        f"alarm began {onset_s:.2f} s after the player was started; {json.dumps(event.to_dict())}"
+    )
+    assert -0.2 <= onset_s < 5.0
+    assert daemon.totals["mic0"].seconds > 6.0
