@@ -21,7 +21,7 @@ from soundpost.device.broker import LoopbackBroker
 from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.command import Command
 from soundpost.device.daemon import Daemon, SourcePlan
-from soundpost.device.errors import BrokerError
+from soundpost.device.errors import BrokerError, UsageError
 from soundpost.device.events import SoundEvent, Topics
 from soundpost.device.files import write_atomically
 from soundpost.device.mqtt import Publisher, Subscriber
@@ -124,6 +124,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     # A demo that is told to end leaves no temporary folder behind either.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments.seed < 0:
+        raise UsageError(f"--seed {arguments.seed}: expected 0 or more")
     bundle, interpreter, _ = open_bundle(arguments.bundle or starter_bundle_path())
     manifest = bundle.manifest
     samples, truth = soundscape(arguments.seed, _RATE_HZ)
