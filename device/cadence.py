@@ -44,6 +44,8 @@ _LEAST_AGREEMENT = 0.65
 _LEAST_DIP_CORRELATION = 0.5
 # Each end of a group is known to this many steps.
 _SLACK = 3
+# Groups that begin or end this near to each other (0.3 s) are one group, aligned differently.
+_SAME = 15
 # Pairs of groups that are examined per call: bounds the time of a hop.
 _MOST_PAIRS = 12
 # Bands asked whether a pattern holds: the ones of the highest contrast, down to this share of it.
@@ -241,9 +243,8 @@ class CadenceCheck:
     def _note(self, group: Group) -> None:
         noted = self._groups.setdefault(group.band, [])
         # The same group is seen at neighbouring ends; the best alignment stays.
-        near = round(0.3 / STEP_S)
         for index, other in enumerate(noted):
-            if abs(other.end - group.end) <= near:
+            if abs(other.end - group.end) <= _SAME:
                 if group.correlation > other.correlation:
                     noted[index] = group
                     self._fresh.append(group)
@@ -274,20 +275,27 @@ class CadenceCheck:
                 return CadenceMatch(first, second)
         return None
 
-    def continuation(self, start: float, band: int) -> Group | None:
-        """The group of the last scan that continues a pattern, one or two periods later, or None.
+    def continuation(self, start: float, band: int, correlation: float) -> Group | None:
+        """The group of the last scan that continues a pattern, or None.
 
-        One group may be drowned by other sounds without ending the alarm. `start` is the first step
-        of the pattern's last group; it may lie before the history.
+        It begins one or two periods later, since one group may be drowned by other sounds without
+        ending the alarm; or it is the last group itself, aligned better now that it is whole.
+
+        Parameters
+        ----------
+        start : first step of the pattern's last group; it may lie before the history
+        band, correlation : of that group
         """
         period = self.pattern.period_s / STEP_S
+        found = None
         for group in self._fresh:
             steps = group.start - start
-            if abs(group.band - band) <= 1 and any(
-                abs(steps - n * period) <= n * TOLERANCE * period + _SLACK for n in (1, 2)
-            ):
-                return group
-        return None
+            later = any(abs(steps - n * period) <= n * TOLERANCE * period + _SLACK for n in (1, 2))
+            same = abs(steps) <= _SAME and group.correlation > correlation
+            nearer = found is None or group.correlation > found.correlation
+            if abs(group.band - band) <= 1 and (later or same) and nearer:
+                found = group
+        return found
 
     @property
     def release_s(self) -> float:
@@ -312,13 +320,12 @@ class CadenceCheck:
 
     def _group_between(self, first: Group, second: Group) -> bool:
         """Whether the long gap holds another group, as a pattern of another period does."""
-        margin = round(0.3 / STEP_S)
         # Insects and chatter make faint likenesses of a group; only one as clear as these counts.
         least = min(first.correlation, second.correlation) - 0.05
         return any(
             group.correlation >= least
-            and group.start > first.end + margin
-            and group.end < second.start - margin
+            and group.start > first.end + _SAME
+            and group.end < second.start - _SAME
             for group in self._near_band(second.band)
         )
 
@@ -334,12 +341,14 @@ class CadenceCheck:
         # Only bands that carry the sound are asked: in a faint one noise fills and opens gaps.
         loudest = max(contrast[first.band], contrast[second.band])
         carriers = np.argsort(contrast)[-_MOST_CARRIERS:]
-        carriers = carriers[contrast[carriers] >= _CARRIER_SHARE * contrast[carriers[-1]]]
-        if loudest < contrast[carriers[0]]:
+        least = _CARRIER_SHARE * contrast[carriers[-1]]
+        if loudest < least:
             return False
-        return any(
-            self._holds_in(levels[:, band], start, first, second) for band in carriers.tolist()
-        )
+        carriers = carriers[contrast[carriers] >= least]
+        held = [self._holds_in(levels[:, band], start, first, second) for band in carriers.tolist()]
+        # The clearest band, or two others where a noise of its own has hit that one. Of T4, whose
+        # pulses are few steps and soon spoilt, any: its shape is rare enough.
+        return held[-1] or sum(held) >= (1 if self._short else 2)
 
     def _contrast(
         self, levels: FloatArray, start: int, first: Group, second: Group

@@ -414,6 +414,7 @@ class _CadenceTrack:
         self._event: _Event | None = None
         self._last_start = 0
         self._last_band = 0
+        self._last_correlation = 0.0
         self._previous_offset = -1
         self._window_end = 0
 
@@ -441,10 +442,10 @@ class _CadenceTrack:
             return self._begin(match) if match is not None else []
         event.add(smoothed)
         start = self._frames.to_step(self._last_start)
-        group = self._check.continuation(start, self._last_band)
+        group = self._check.continuation(start, self._last_band, self._last_correlation)
         if group is not None:
             self._follow(group)
-            event.extend(self._frames.to_sample(group.end), smoothed)
+            event.offset = self._frames.to_sample(group.end)
         elif window_end - event.offset > self._release:
             return self._end(event)
         return self._reports.of(event, window_end)
@@ -490,6 +491,7 @@ class _CadenceTrack:
     def _follow(self, group: Group) -> None:
         self._last_start = self._frames.to_sample(group.start)
         self._last_band = group.band
+        self._last_correlation = group.correlation
 
     def _end(self, event: _Event) -> list[Detection]:
         self._event = None
