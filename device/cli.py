@@ -142,6 +142,7 @@ def main() -> None:
     # two-core machine and 0.3 ms with one. A user's own choice stands.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    code = 0
     try:
         code = _outcome(sys.argv[1:])
         # Now, while an error can still be told: at the interpreter's end it cannot.
@@ -149,7 +150,6 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output went away (`soundpost alerts | head`): nobody is left to tell.
         _forget_output()
-        code = 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

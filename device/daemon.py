@@ -99,6 +99,7 @@ class _SourceThread(threading.Thread):
         self.plan = plan
         self.totals = SourceTotals()
         self.error: Exception | None = None
+        self.ended = threading.Event()
         self._device_id = device_id
         self._publisher = publisher
         self._stopping = stopping
@@ -121,6 +122,8 @@ class _SourceThread(threading.Thread):
         except Exception as error:  # The one broad catch: a source's fault must not end the others.
             logger.exception("source %s stopped by a fault in soundpost", self.plan.name)
             self._fail(error, f"fault in soundpost: {error!r}")
+        finally:
+            self.ended.set()
 
     def _fail(self, error: Exception, reason: str) -> None:
         self.error = error
@@ -136,7 +139,7 @@ class _SourceThread(threading.Thread):
                 classes=plan.classes,
                 channel=plan.channel,
             )
-            check_channel(plan.channel, source.n_channels, f"source {plan.name}")
+            check_channel(plan.channel, source.n_channels, source.name)
             clock = SampleClock(source.rate_hz)
             logger.info("source %s listens to %s", plan.name, source.name)
             try:
@@ -285,14 +288,12 @@ class Daemon:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until every source has ended; whether they did in time."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
-            # Short joins keep Ctrl-C responsive.
-            while thread.is_alive():
-                left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
-                if left <= 0:
-                    return False
-                thread.join(left)
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            # Not join(): Python 3.11 takes a thread whose join Ctrl-C interrupted for ended.
+            if not thread.ended.wait(left_s):
+                return False
         return True
 
     @property

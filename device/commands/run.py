@@ -15,7 +15,7 @@ from typing import Any
 from soundpost.device.broker import LoopbackBroker
 from soundpost.device.bundle import Bundle, open_bundle, starter_bundle_path
 from soundpost.device.command import Command
-from soundpost.device.config import Settings, load_settings, parse_override
+from soundpost.device.config import Settings, SourceSettings, load_settings, parse_override
 from soundpost.device.daemon import Daemon, SourcePlan
 from soundpost.device.errors import BrokerError, SoundpostError, UsageError
 from soundpost.device.events import SoundEvent, Topics
@@ -79,22 +79,29 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         overrides["device_id"] = arguments.device_id
     if arguments.bundle:
         overrides["model.bundle"] = str(Path(arguments.bundle).expanduser().absolute())
-    settings = load_settings(arguments.config, overrides)
     of_source: dict[str, Any] = {}
     if arguments.source:
         of_source["url"] = _from_here(arguments.source)
     if arguments.channel:
         of_source["channel"] = parse_override(f"channel={arguments.channel}")[1]
-    if of_source and len(settings.sources) != 1:
-        raise UsageError(
-            f"{'--source' if arguments.source else '--channel'}: {arguments.config} has "
-            f"{len(settings.sources)} sources; use --set source.NAME.{next(iter(of_source))}=VALUE"
-        )
     if of_source:
-        name = settings.sources[0].name
-        overrides.update({f"source.{name}.{key}": value for key, value in of_source.items()})
-        settings = load_settings(arguments.config, overrides)
-    return settings
+        names = _source_names(arguments.config, overrides)
+        if len(names) != 1:
+            raise UsageError(
+                f"{'--source' if arguments.source else '--channel'}: there are {len(names)} "
+                f"sources, {', '.join(names)}; use --set source.NAME.{next(iter(of_source))}=VALUE"
+            )
+        overrides.update({f"source.{names[0]}.{key}": value for key, value in of_source.items()})
+    return load_settings(arguments.config, overrides)
+
+
+def _source_names(config: Path | None, overrides: dict[str, Any]) -> list[str]:
+    """Names of the settings' sources, whose options may make sense only with --source."""
+    others = {key: value for key, value in overrides.items() if not key.startswith("source.")}
+    default = SourceSettings()
+    found = [source.name for source in load_settings(config, others).sources if source != default]
+    found += [key.split(".")[1] for key in overrides if key.startswith("source.")]
+    return list(dict.fromkeys(found)) or [default.name]
 
 
 def plan_sources(settings: Settings) -> list[SourcePlan]:
@@ -157,11 +164,10 @@ def _run(arguments: argparse.Namespace) -> int:
         daemon = Daemon(plans, settings.device_id, publisher, on_event=_tell_event)
         for plan in plans:
             manifest = plan.bundle.manifest
-            print(
+            _say(
                 f"{settings.device_id}/{plan.name}: listening to {plan.url} with "
                 f"{manifest.name} {manifest.version} ({len(manifest.labels)} labels); "
-                f"{kind} {address.address}; Ctrl-C ends it",
-                flush=True,
+                f"{kind} {address.address}; Ctrl-C ends it"
             )
         daemon.start()
         failed: set[str] = set()
@@ -175,10 +181,9 @@ def _run(arguments: argparse.Namespace) -> int:
         lost = publisher.close()
     _tell_errors(daemon, failed)
     for name, totals in daemon.totals.items():
-        print(
+        _say(
             f"{name}: {totals.seconds:.1f} s heard, {totals.windows} windows scored, "
-            f"{totals.events} events",
-            flush=True,
+            f"{totals.events} events"
         )
     for error in daemon.errors.values():
         return error.exit_code if isinstance(error, SoundpostError) else 1
@@ -195,13 +200,15 @@ def _tell_state(_state: LinkState, line: str) -> None:
 
 
 def _tell_event(event: SoundEvent, _window_ended_s: float) -> None:
+    _say(
+        f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} score {event.score:.2f}"
+    )
+
+
+def _say(text: str) -> None:
     # A sensor goes on where nobody reads what it prints any more: its alerts go to the broker.
     with contextlib.suppress(BrokenPipeError):
-        print(
-            f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} "
-            f"score {event.score:.2f}",
-            flush=True,
-        )
+        print(text, flush=True)
 
 
 def _tell_errors(daemon: Daemon, told: set[str]) -> None:

@@ -351,7 +351,7 @@ def test_a_channel_that_is_not_there_names_source_and_remedy(
         daemon.start()
         assert daemon.wait(PATIENCE_S)
     assert sorted(daemon.errors) == ["absent", "mixed"]
-    assert str(daemon.errors["mixed"]).startswith("source mixed: 96 channels")
+    assert str(daemon.errors["mixed"]).startswith("wide.wav: 96 channels")
     assert "--channel 0 to --channel 95" in str(daemon.errors["absent"])
     assert daemon.totals["last"].windows == 18
 
