@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from soundpost.device.alarms import (
     BEEPER_FAMILIES,
     PATTERN_OF_ALARM,
