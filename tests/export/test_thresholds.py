@@ -58,6 +58,7 @@ def test_a_cadence_label_hears_its_clips(case: tuple[np.ndarray, np.ndarray]) ->
     if positive.any():
         onset = choose_onset(peaks, positive, RULE, cadence=True)
         assert figures(peaks, positive, onset)[2] >= RULE.cadence_recall
+        assert onset <= RULE.highest_cadence_onset
 
 
 def test_onset_lies_between_the_clips_it_separates() -> None:
