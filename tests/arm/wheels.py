@@ -56,12 +56,16 @@ def bare(requirement: Requirement) -> str:
 
 
 def pip_of(python: str) -> list[str]:
-    """pip under the target's Python where there is one: it judges markers by itself."""
+    """pip of the target's Python where there is one, as it judges markers by itself; else ours.
+
+    (Ours with --python will not do: the pip of Debian 12 does not run on Python 3.13.)
+    """
     found = subprocess.run(
         [ROOT / ".ci" / "find_python", python], capture_output=True, text=True, check=True
     ).stdout.strip()
-    pip = [sys.executable, "-m", "pip"]
-    return [*pip, "--python", found] if found else pip
+    theirs = [found or sys.executable, "-m", "pip"]
+    works = subprocess.run([*theirs, "--version"], capture_output=True, check=False)
+    return theirs if works.returncode == 0 else [sys.executable, "-m", "pip"]
 
 
 def fetch(python: str, machine: str, dest: Path | None, more: list[str]) -> list[str]:
