@@ -74,7 +74,7 @@ def test_t3_is_confirmed_over_the_standards_tolerance(
     # At least 6 s are heard, with the quiet before; then come the second group's last pulse, what
     # the check waits for after it, and a hop.
     assert heard_s - (start - 0.75) >= 6.0
-    # A pulse's end is known to a step of the envelope, whose frames reach 25 ms around their middle.
+    # A pulse's end is known to a step of the envelope, whose frames are 25 ms long.
     assert spans[5][1] - 2 * STEP_S <= heard_s <= spans[5][1] + 0.5
 
 
