@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from soundpost.device import __version__
 from soundpost.device.command import Command
 from soundpost.device.errors import InputError, MissingExtraError, SoundpostError, UsageError
+from soundpost.device.interrupt import handle_interrupts, interrupts_wait
 
 GROUP = "soundpost.commands"
 INTERRUPTED = 130
@@ -117,7 +118,8 @@ def run(arguments: Sequence[str]) -> int:
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    command = load_command(points[name])
+    with interrupts_wait():
+        command = load_command(points[name])
     parser = argparse.ArgumentParser(
         prog=f"soundpost {name}",
         description=command.description,
@@ -142,6 +144,7 @@ def main() -> None:
     # two-core machine and 0.3 ms with one. A user's own choice stands.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    handle_interrupts(signal.SIGINT)
     code = 0
     try:
         code = _outcome(sys.argv[1:])

@@ -24,6 +24,7 @@ from soundpost.device.daemon import Daemon, SourcePlan
 from soundpost.device.errors import BrokerError, UsageError
 from soundpost.device.events import SoundEvent, Topics
 from soundpost.device.files import write_atomically
+from soundpost.device.interrupt import handle_interrupts, interrupts_wait
 from soundpost.device.mqtt import Publisher, Subscriber
 from soundpost.device.mqtt_link import BrokerSettings
 from soundpost.device.soundscape import soundscape
@@ -120,15 +121,16 @@ def _say(text: str, quiet: bool) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import soundfile
-
     # A demo that is told to end leaves no temporary folder behind either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_interrupts(signal.SIGTERM)
     if arguments.seed < 0:
         raise UsageError(f"--seed {arguments.seed}: expected 0 or more")
-    bundle, interpreter, _ = open_bundle(arguments.bundle or starter_bundle_path())
+    with interrupts_wait():
+        import soundfile
+
+        bundle, interpreter, _ = open_bundle(arguments.bundle or starter_bundle_path())
+        samples, truth = soundscape(arguments.seed, _RATE_HZ)
     manifest = bundle.manifest
-    samples, truth = soundscape(arguments.seed, _RATE_HZ)
     listener = _Listener(arguments.json)
     _say(
         f"soundpost demo: bundle {manifest.name} {manifest.version} "

@@ -20,6 +20,7 @@ from soundpost.device.command import Command
 from soundpost.device.detector import Detection
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.files import write_atomically
+from soundpost.device.interrupt import interrupts_wait
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 
 _DESCRIPTION = """\
@@ -92,9 +93,10 @@ def _windows(source: BlockSource, pipeline: Pipeline) -> Iterator[ScoredWindow]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    bundle, interpreter, _ = open_bundle(
-        arguments.bundle or starter_bundle_path(), arguments.runtime
-    )
+    with interrupts_wait():
+        bundle, interpreter, _ = open_bundle(
+            arguments.bundle or starter_bundle_path(), arguments.runtime
+        )
     manifest = bundle.manifest
     rate_hz = manifest.front_end.sample_rate_hz
     for label in arguments.label or []:

@@ -19,6 +19,7 @@ from soundpost.device.config import Settings, SourceSettings, load_settings, par
 from soundpost.device.daemon import Daemon, SourcePlan
 from soundpost.device.errors import BrokerError, SoundpostError, UsageError
 from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.interrupt import interrupts_wait
 from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_link import BrokerSettings, LinkState
 
@@ -150,7 +151,8 @@ def _run(arguments: argparse.Namespace) -> int:
     # systemd stops a service with SIGTERM: the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, stop)
     settings = _settings(arguments)
-    plans = plan_sources(settings)
+    with interrupts_wait():
+        plans = plan_sources(settings)
     if arguments.check:
         for plan in plans:
             manifest = plan.bundle.manifest
