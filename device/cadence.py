@@ -345,10 +345,11 @@ class CadenceCheck:
         if loudest < least:
             return False
         carriers = carriers[contrast[carriers] >= least]
-        held = [self._holds_in(levels[:, band], start, first, second) for band in carriers.tolist()]
-        # The clearest band, or two others where a noise of its own has hit that one. Of T4, whose
-        # pulses are few steps and soon spoilt, any: its shape is rare enough.
-        return held[-1] or sum(held) >= (1 if self._short else 2)
+        # One is enough: a room's notch or a noise of its own spoils a band at a time.
+        return any(
+            self._holds_in(levels[:, band], start, first, second)
+            for band in carriers[::-1].tolist()
+        )
 
     def _contrast(
         self, levels: FloatArray, start: int, first: Group, second: Group
