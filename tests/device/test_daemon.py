@@ -334,7 +334,7 @@ def test_a_source_that_fails_in_the_middle_leaves_no_alert_on(
         assert daemon.wait(PATIENCE_S)
         collector.wait(lambda: len(collector.events()) == 2)
         assert publisher.flush(PATIENCE_S)
-        collector.wait(lambda: collector.health()[-1].state == "failed")
+        collector.wait(lambda: any(h.state == "failed" for h in collector.health()))
     assert [event.phase for event in collector.events()] == ["start", "end"]
     assert collector.of(f"soundpost/{DEVICE}/mic0/class/clap")[-1] == "OFF"
     assert "damaged.wav: sample 40000 of channel 0 is nan" in str(collector.health()[-1].reason)
@@ -404,7 +404,7 @@ def test_lost_sound_is_counted_and_not_reported_for_each_block(
         daemon.start()
         assert daemon.wait(PATIENCE_S)
         assert publisher.flush(PATIENCE_S)
-        collector.wait(lambda: collector.health()[-1].reason == "the source has ended")
+        collector.wait(lambda: any(h.reason == "the source has ended" for h in collector.health()))
     assert [health.state for health in collector.health()] == ["ok", "degraded", "ok"]
     assert collector.health()[1].reason == "sound was lost: the machine is too busy"
     assert collector.health()[-1].gaps == daemon.totals["mic0"].gaps == 299
@@ -426,7 +426,7 @@ def test_a_fault_in_one_source_is_logged_and_the_other_goes_on(
         assert daemon.wait(PATIENCE_S)
         collector.wait(lambda: len(collector.events("hall")) == 2)
         assert publisher.flush(PATIENCE_S)
-        collector.wait(lambda: collector.health("yard")[-1].state == "failed")
+        collector.wait(lambda: any(h.state == "failed" for h in collector.health("yard")))
     assert isinstance(daemon.errors["yard"], ZeroDivisionError)
     assert "fault in soundpost" in str(collector.health("yard")[-1].reason)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
