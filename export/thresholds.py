@@ -42,8 +42,8 @@ class ThresholdRule:
     max_false_share : of the other classes' clips
     cadence_recall : of a cadence label's clips
     highest_cadence_onset : alarms as loud as what they sound in score far lower than clear ones; at
-        0 dB the starter missed 24 % of smoke alarms at an onset of 0.47. 0.1 was chosen on 60 of the
-        benchmark's own alarms (fold 5): the benchmark's recall is optimistic by that choice
+        0 dB the starter missed 24 % of smoke alarms at an onset of 0.47. 0.1 was chosen on 60 of
+        the benchmark's own alarms (fold 5): its recall is optimistic by that choice
     release_logits : hysteresis; 1.0 turns an onset of 0.5 into a release of 0.27
     lowest_onset, highest_onset : bounds of every onset
     cadence_gap_s : silence that ends an alarm: longer than the pause of T4 (5 s ± 10 %)
