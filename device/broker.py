@@ -42,6 +42,20 @@ class AcceptLocal(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is untyped
         return True
 
 
+class _Broker(Broker):  # type: ignore[misc]  # amqtt is untyped
+    """amqtt's broker, telling a client the retained messages of its own subscriptions only.
+
+    amqtt 0.12 also sends each client that connects those of everybody else's filters.
+    """
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        subscribers = self._subscriptions.get(subscription[0], ())
+        if any(subscriber is session for subscriber, _ in subscribers):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
 def _quiet() -> None:
     # amqtt reports each client that leaves in the middle of a message, with a traceback. Someone
     # who sets its logger's level, or debugs everything, still sees it all.
@@ -166,7 +180,7 @@ class LoopbackBroker:
             },
             plugins={plugin: {}},
         )
-        broker = Broker(config, loop=self._loop)
+        broker = _Broker(config, loop=self._loop)
         await broker.start()
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

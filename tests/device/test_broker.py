@@ -109,6 +109,23 @@ def test_a_retained_message_is_told_to_newcomers_as_it_is_now(broker: LoopbackBr
     newcomer.close()
 
 
+def test_nobody_is_told_what_others_subscribed_to(broker: LoopbackBroker) -> None:
+    # MQTT 3.1.1, 3.8.4: retained messages are sent for the subscriptions of this client.
+    sender = Peer(broker.port)
+    sender.publish("s/state", "ON", retain=True)
+    other = Peer(broker.port, "s/#")
+    until(lambda: other.messages)
+    silent = Peer(broker.port)
+    elsewhere = Peer(broker.port, "t/#")
+    again = Peer(broker.port, "s/#")
+    until(lambda: again.messages)
+    time.sleep(0.1)
+    assert silent.messages == elsewhere.messages == []
+    assert again.messages == [("s/state", "ON", True)]
+    for peer in (sender, other, silent, elsewhere, again):
+        peer.close()
+
+
 def test_the_will_is_sent_and_retained_when_a_client_dies(broker: LoopbackBroker) -> None:
     witness = Peer(broker.port, "d/status")
     dying = Peer(broker.port, will=("d/status", "offline"))
@@ -121,6 +138,7 @@ def test_the_will_is_sent_and_retained_when_a_client_dies(broker: LoopbackBroker
     assert [text for _, text, _ in witness.messages] == ["online", "offline"]
     newcomer = Peer(broker.port, "d/status")
     until(lambda: newcomer.messages)
+    time.sleep(0.1)
     assert newcomer.messages == [("d/status", "offline", True)]
     for peer in (dying, witness, newcomer):
         peer.close()
