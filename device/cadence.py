@@ -4,7 +4,9 @@ One second, which is all that the student hears, cannot tell a smoke alarm from 
 the same pitch. Here every mel band of the last seconds is compared with one group of pulses
 (three of 0.5 s, or four of 0.1 s) at every tempo that the standards allow, by normalised
 correlation; two groups in the same band, one period apart, of the same level and with quiet between
-them and before them, are a pattern. That takes 6.5 s of sound for T3 and 6.6 s for T4.
+them and before them, are a pattern. That takes 6.5 s of sound for T3 and 6.6 s for T4. Where other
+sounds fill gaps or drown pulses, three groups folded onto one period are asked the same: the median
+of the three forgets what happened once (epoch folding, as in the search for pulsars).
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ FloatArray = NDArray[np.float32]
 # Pairs of 10 ms frames: a pulse of T4 is still five steps long.
 FRAMES_PER_STEP = 2
 STEP_S = 0.02
-# The longest span to look back on is 8.6 s, T4 at its slowest: quiet, group, long gap, group. The
-# rest is the time that may pass before it is looked at.
-HISTORY_S = 10.0
+# The longest span to look back on is three groups of T4 at its slowest, 13.6 s. The rest is the time
+# that may pass before it is looked at.
+HISTORY_S = 16.0
 
 # A pulse is told from a gap within this many nepers below its level (13 dB): deeper gaps are all
 # the same, and a room of 0.8 s reverberation still falls by half of it within 90 ms.
@@ -46,11 +48,16 @@ _LEAST_DIP_CORRELATION = 0.5
 _SLACK = 3
 # Groups that begin or end this near to each other (0.3 s) are one group, aligned differently.
 _SAME = 15
-# Pairs of groups that are examined per call: bounds the time of a hop.
+# Pairs of groups, and threes, that are examined per call: bounds the time of a hop.
 _MOST_PAIRS = 12
 # Bands asked whether a pattern holds: the ones of the highest contrast, down to this share of it.
 _MOST_CARRIERS = 5
 _CARRIER_SHARE = 0.4
+# A further pulse of the rhythm, of which this share of the carriers' contrast is seen in any of
+# them, makes it another rhythm.
+_FURTHER_PULSE_SHARE = 0.35
+# What rings 0.1 to 0.2 s after a pulse lies this far below it (7 dB) even at 0.8 s reverberation.
+_RINGING_DEPTH = 0.8
 # Ends looked at in one matrix product: a hop of 250 ms.
 _CHUNK = 13
 
@@ -60,6 +67,7 @@ class FrameHistory:
 
     def __init__(self, n_mels: int = 64) -> None:
         self._capacity = round(HISTORY_S / STEP_S)
+        self.n_mels = n_mels
         self._buffer = np.zeros((2 * self._capacity, n_mels), np.float32)
         self._odd: FloatArray | None = None
         self._filled = 0
@@ -117,10 +125,16 @@ class Group:
 
 @dataclass(frozen=True)
 class CadenceMatch:
-    """Two groups that make a pattern."""
+    """The first and the last of two or three groups that make a pattern."""
 
     first: Group
-    second: Group
+    last: Group
+
+
+def _clearest(chains: list[tuple[Group, ...]]) -> list[tuple[Group, ...]]:
+    """The chains of the highest mean correlation, best first, as many as a hop has time for."""
+    chains.sort(key=lambda chain: -sum(group.correlation for group in chain))
+    return chains[:_MOST_PAIRS]
 
 
 class CadenceCheck:
@@ -259,20 +273,28 @@ class CadenceCheck:
         ]
 
     def match(self, history: FrameHistory) -> CadenceMatch | None:
-        """A pattern whose second group came with the last scan, or None.
+        """A pattern whose last group came with the last scan, or None.
 
-        Several bands may carry the alarm: the pair of the highest correlation that holds is it.
+        Several bands may carry the alarm: the groups of the highest correlation that hold are it.
         """
         pairs = [
-            (first.correlation + second.correlation, first, second)
-            for second in self._fresh
-            for first in self._near_band(second.band)
-            if self._one_period_apart(first, second)
+            (first, last)
+            for last in self._fresh
+            for first in self._near_band(last.band)
+            if self._one_period_apart(first, last)
         ]
-        pairs.sort(key=lambda pair: -pair[0])
-        for _, first, second in pairs[:_MOST_PAIRS]:
-            if self._holds(history, first, second):
-                return CadenceMatch(first, second)
+        for groups in _clearest(pairs):
+            if self._holds(history, *groups):
+                return CadenceMatch(groups[0], groups[-1])
+        threes = [
+            (first, middle, last)
+            for middle, last in pairs
+            for first in self._near_band(middle.band)
+            if self._one_period_apart(first, middle)
+        ]
+        for groups in _clearest(threes):
+            if self._holds_folded(history, groups):
+                return CadenceMatch(groups[0], groups[-1])
         return None
 
     def continuation(self, start: float, band: int, correlation: float) -> Group | None:
@@ -337,33 +359,70 @@ class CadenceCheck:
         if start < history.first or self._group_between(first, second):
             return False
         levels = history.span(start, min(history.end, second.end + after))
-        contrast = self._contrast(levels, start, first, second)
-        # Only bands that carry the sound are asked: in a faint one noise fills and opens gaps.
-        loudest = max(contrast[first.band], contrast[second.band])
-        carriers = np.argsort(contrast)[-_MOST_CARRIERS:]
-        least = _CARRIER_SHARE * contrast[carriers[-1]]
-        if loudest < least:
-            return False
-        carriers = carriers[contrast[carriers] >= least]
-        # One is enough: a room's notch or a noise of its own spoils a band at a time.
-        return any(
-            self._holds_in(levels[:, band], start, first, second)
-            for band in carriers[::-1].tolist()
-        )
-
-    def _contrast(
-        self, levels: FloatArray, start: int, first: Group, second: Group
-    ) -> NDArray[np.float32]:
-        """(n_mels,): how far the pulses stand above the long gap."""
-        pulses = [(a - start, b - start) for g in (first, second) for a, b in self._pulses(g)]
-        on = np.concatenate([levels[a:b] for a, b in pulses])
-        off = levels[first.end - start : second.start - start]
-        return np.asarray(np.median(on, axis=0) - np.median(off, axis=0))
-
-    def _holds_in(self, level: FloatArray, start: int, first: Group, second: Group) -> bool:
         spans = [
             [(a - start, b - start) for a, b in self._pulses(group)] for group in (first, second)
         ]
+        gap = levels[first.end - start : second.start - start]
+        bands = self._carriers(levels, spans, gap, {first.band, second.band})
+        # One is enough: a room's notch or a noise of its own spoils a band at a time.
+        return any(self._holds_in(levels[:, band], spans) for band in bands)
+
+    def _carriers(
+        self,
+        levels: FloatArray,
+        spans: list[list[tuple[int, int]]],
+        gap: FloatArray,
+        bands: set[int],
+    ) -> list[int]:
+        """Bands that carry the sound, loudest first; none where they show another rhythm.
+
+        Parameters
+        ----------
+        levels : (n_steps, n_mels)
+        spans : steps of each pulse of each group
+        gap : (n_steps, n_mels) between two groups
+        bands : in which the groups were found; none is a carrier where these are too faint, for
+            noise fills and opens gaps there
+        """
+        loud = np.median(np.concatenate([levels[a:b] for group in spans for a, b in group]), axis=0)
+        floor = np.median(gap, axis=0)
+        contrast = loud - floor
+        carriers = np.argsort(contrast)[: -_MOST_CARRIERS - 1 : -1]
+        carriers = carriers[contrast[carriers] >= _CARRIER_SHARE * contrast[carriers[0]]]
+        if max(contrast[band] for band in bands) < contrast[carriers[-1]]:
+            return []
+        loud, floor, contrast = loud[carriers], floor[carriers], contrast[carriers]
+        before = floor + _FURTHER_PULSE_SHARE * contrast
+        # The room still rings where a further pulse of T4 would come after its group.
+        after = np.maximum(before, loud - _RINGING_DEPTH) if self._short else before
+        if self._further_pulse(levels[:, carriers], before, after, spans):
+            return []
+        return [int(band) for band in carriers]
+
+    def _further_pulse(
+        self,
+        levels: FloatArray,
+        before: FloatArray,
+        after: FloatArray,
+        spans: list[list[tuple[int, int]]],
+    ) -> bool:
+        """Whether any band shows a further pulse of the rhythm, before or after every group.
+
+        levels : (n_steps, n_bands); before, after : (n_bands,) level above which it is one
+        """
+        for sign, end, faint in ((-1, 0, before), (1, -1, after)):
+            seen = []
+            for group in spans:
+                step = sign * (group[1][0] - group[0][0])
+                a, b = group[end][0] + step, group[end][1] + step
+                if a >= 0 and b <= len(levels):
+                    seen.append(np.median(levels[a:b], axis=0) > faint)
+            if seen and np.all(seen, axis=0).any():
+                return True
+        return False
+
+    def _holds_in(self, level: FloatArray, spans: list[list[tuple[int, int]]]) -> bool:
+        """Whether two groups are the pattern in one band."""
         pulses = [float(np.median(level[a:b])) for group in spans for a, b in group]
         louds = [
             float(np.median(pulses[: len(spans[0])])),
@@ -371,9 +430,29 @@ class CadenceCheck:
         ]
         if abs(louds[0] - louds[1]) > _LEVEL_TOLERANCE:
             return False
-        loud = min(louds)
+        ringing = round(_RINGING_S / STEP_S)
+        quiet = [(0, spans[0][0][0] - 1), (spans[0][-1][1] + ringing, spans[1][0][0] - 1)]
         gap = level[spans[0][-1][1] : spans[1][0][0]]
-        depth = min(_DEPTH, loud - float(np.median(gap)))
+        return self._rhythm_holds(level, min(louds), float(np.median(gap)), spans, quiet)
+
+    def _rhythm_holds(
+        self,
+        level: FloatArray,
+        loud: float,
+        floor: float,
+        groups: list[list[tuple[int, int]]],
+        quiet: list[tuple[int, int]],
+    ) -> bool:
+        """Whether pulses are loud and gaps quiet, one by one, in one band.
+
+        Parameters
+        ----------
+        level : (n_steps,)
+        loud, floor : level of the pulses and of the long gap
+        groups : steps of each pulse of each group
+        quiet : steps of the gaps between groups
+        """
+        depth = min(_DEPTH, loud - floor)
         if depth < _LEAST_CONTRAST:
             return False
         is_loud = level > loud - depth / 2
@@ -381,8 +460,7 @@ class CadenceCheck:
         # Of a T4 pulse two or three steps are left, one of which may be off by its alignment.
         least = 0.5 if self._short else _LEAST_AGREEMENT
         most = 1 - least
-        quiet = [(0, spans[0][0][0] - 1), (spans[0][-1][1] + ringing, spans[1][0][0] - 1)]
-        for group in spans:
+        for group in groups:
             if any(is_loud[a:b].mean() < least for a, b in group):
                 return False
             if self._one_too_many(is_loud, group):
@@ -393,7 +471,7 @@ class CadenceCheck:
                     return False
             else:
                 gaps = [(b, a) for (_, b), (a, _) in pairwise(group)]
-                quiet += [(a + ringing, b - 1) for a, b in gaps]
+                quiet = quiet + [(a + ringing, b - 1) for a, b in gaps]
         # Half a second at a time: one pulse too many in T3's long gap must not be averaged away.
         # T4's gap is so long that other sounds fall into it; its groups are telling enough.
         half = round((self.pattern.long_off_s if self._short else 0.5) / STEP_S)
@@ -402,6 +480,36 @@ class CadenceCheck:
             if any(part.mean() > most for part in parts):
                 return False
         return True
+
+    def _holds_folded(self, history: FrameHistory, groups: tuple[Group, ...]) -> bool:
+        """Whether three groups, each with the long gap before it, make the pattern as a median."""
+        if any(self._group_between(*pair) for pair in pairwise(groups)):
+            return False
+        tempo = float(np.median([group.tempo for group in groups]))
+        pattern = self.pattern
+        ringing = round(_RINGING_S / STEP_S)
+        gap = round(tempo * pattern.long_off_s * (1 - TOLERANCE / 2) / STEP_S) - ringing
+        length = round(
+            tempo * (pattern.pulses * (pattern.on_s + pattern.off_s) + pattern.on_s) / STEP_S
+        )
+        layers = []
+        for group in groups:
+            start, end = group.start - gap, group.start + length
+            layer = np.full((gap + length, history.n_mels), np.nan, np.float32)
+            begin, stop = max(start, history.first), min(end, history.end)
+            layer[begin - start : stop - start] = history.span(begin, stop)
+            layers.append(layer)
+        # Where a group is cut off by the end of what was heard, the other two speak for it.
+        folded = np.nanmedian(np.stack(layers), axis=0)
+        pulses = self._pulses(Group(gap, gap + length, groups[-1].band, tempo, 0.0))
+        bands = self._carriers(folded, [pulses], folded[:gap], {group.band for group in groups})
+        for band in bands:
+            level = folded[:, band]
+            loud = float(np.median(np.concatenate([level[a:b] for a, b in pulses])))
+            floor = float(np.median(level[:gap]))
+            if self._rhythm_holds(level, loud, floor, [pulses], [(0, gap - 1)]):
+                return True
+        return False
 
     def _dips_between(self, level: FloatArray, group: list[tuple[int, int]]) -> bool:
         """Whether the level within a group follows its pulses: not one long tone in noise."""

@@ -468,8 +468,8 @@ class _CadenceTrack:
 
     def _begin(self, match: CadenceMatch) -> list[Detection]:
         onset = self._frames.to_sample(match.first.start)
-        offset = self._frames.to_sample(match.second.end)
-        first, second = self._score_of(match.first), self._score_of(match.second)
+        offset = self._frames.to_sample(match.last.end)
+        first, second = self._score_of(match.first), self._score_of(match.last)
         # Both groups must be heard as the label: one at the onset threshold, the other at release.
         if min(first, second) == 0.0 or max(first, second) < self._settings.onset:
             return []
@@ -478,7 +478,7 @@ class _CadenceTrack:
             return []
         score = max(first, second)
         self._event = event = _Event(onset, offset, score, score_since=score)
-        self._follow(match.second)
+        self._follow(match.last)
         return self._reports.of(event, self._window_end)
 
     def _score_of(self, group: Group) -> float:

@@ -15,7 +15,7 @@ from soundpost.device.alarms import (
     TEMPORAL_PATTERNS,
     synthesise_beeper,
 )
-from soundpost.device.cadence import STEP_S, CadenceCheck, CadenceMatch, FrameHistory
+from soundpost.device.cadence import HISTORY_S, STEP_S, CadenceCheck, CadenceMatch, FrameHistory
 from soundpost.device.features import FrontEnd, log_mel
 
 HOP_FRAMES = 25
@@ -142,7 +142,7 @@ def test_history_holds_the_last_steps_however_it_is_cut(cuts: list[int]) -> None
     assert history.end == len(whole)
     held = history.span(history.first, history.end)
     np.testing.assert_allclose(held, whole[history.first :], atol=1e-6)
-    assert len(held) == min(len(whole), 500)
+    assert len(held) == min(len(whole), round(HISTORY_S / STEP_S))
 
 
 def test_hardly_any_other_beeper_passes_on_its_rhythm_alone() -> None:
