@@ -43,7 +43,7 @@ _RINGING_S = 0.12
 # Each pulse must be loud, and each half second of a gap quiet, for this share of its steps.
 _LEAST_AGREEMENT = 0.65
 # Correlation of a T4 group's own level with its pulses: noise on one long tone stays below it.
-_LEAST_DIP_CORRELATION = 0.5
+_LEAST_DIP_CORRELATION = 0.6
 # Each end of a group is known to this many steps.
 _SLACK = 3
 # Groups that begin or end this near to each other (0.3 s) are one group, aligned differently.
@@ -388,6 +388,8 @@ class CadenceCheck:
         floor = np.median(gap, axis=0)
         contrast = loud - floor
         carriers = np.argsort(contrast)[: -_MOST_CARRIERS - 1 : -1]
+        if contrast[carriers[0]] < _LEAST_CONTRAST:
+            return []
         carriers = carriers[contrast[carriers] >= _CARRIER_SHARE * contrast[carriers[0]]]
         if max(contrast[band] for band in bands) < contrast[carriers[-1]]:
             return []
@@ -499,8 +501,10 @@ class CadenceCheck:
             begin, stop = max(start, history.first), min(end, history.end)
             layer[begin - start : stop - start] = history.span(begin, stop)
             layers.append(layer)
-        # Where a group is cut off by the end of what was heard, the other two speak for it.
-        folded = np.nanmedian(np.stack(layers), axis=0)
+        # The median; where one group is cut off by the end of what was heard, the lower of the other
+        # two: what belongs to the rhythm is in both. Sorting puts what was not heard last.
+        ordered = np.sort(np.stack(layers), axis=0)
+        folded = np.where(np.isnan(ordered[2]), ordered[0], ordered[1])
         pulses = self._pulses(Group(gap, gap + length, groups[-1].band, tempo, 0.0))
         bands = self._carriers(folded, [pulses], folded[:gap], {group.band for group in groups})
         for band in bands:

@@ -121,6 +121,47 @@ def test_neighbours_of_a_pattern_are_refused(
     assert first_match(name, frames_of(spans, seconds)) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "pulses", "length", "long", "seconds"),
+    [("T3", 3, 0.5, 1.5, 14.0), ("T4", 4, 0.1, 5.0, 15.0)],
+)
+def test_three_groups_are_a_pattern_where_other_sounds_spoil_every_two(
+    name: str, pulses: int, length: float, long: float, seconds: float
+) -> None:
+    standard = TEMPORAL_PATTERNS[name]
+    spans = pattern(pulses, length, length, long, seconds, 1.5)
+    frames = frames_of(spans, seconds)
+    starts = [spans[group * pulses][0] for group in range(len(spans) // pulses)]
+    # Something sounds in each gap, at another place each time.
+    filled_s, delays_s = (0.4, (0.1, 0.4)) if name == "T3" else (3.0, (0.2, 1.2))
+    for start, delay_s in zip(starts[1:], delays_s, strict=False):
+        first = round(100 * (start - long + delay_s))
+        frames[first : first + round(100 * filled_s), :] += 5.0
+    two = frames[: round(100 * (starts[2] - 0.1))]
+    assert first_match(name, two) is None
+    found = first_match(name, frames)
+    assert found is not None
+    match = found[1]
+    assert abs(match.first.start * STEP_S - starts[0]) <= 0.1
+    assert abs(match.last.start * STEP_S - starts[2]) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "long", "fainter"), [("T3", 0.5, 1.5, 2.2), ("T4", 0.1, 5.0, 1.2)]
+)
+def test_a_further_pulse_that_is_faint_in_one_band_is_still_a_pulse(
+    name: str, length: float, long: float, fainter: float
+) -> None:
+    standard = TEMPORAL_PATTERNS[name]
+    spans = pattern(standard.pulses + 1, length, length, long, 24.0, 1.5)
+    frames = frames_of(spans, 24.0, band=40)
+    groups = spans[:: standard.pulses + 1]
+    middle_s = 0.01 * np.arange(len(frames)) + 0.0125
+    for start, end in groups:
+        frames[(middle_s >= start) & (middle_s < end), 40] -= fainter
+    assert first_match(name, frames) is None
+
+
 @pytest.mark.parametrize(("name", "long"), [("T3", 1.5), ("T4", 5.0)])
 def test_one_group_is_no_pattern(name: str, long: float) -> None:
     standard = TEMPORAL_PATTERNS[name]
