@@ -29,6 +29,7 @@ exit codes:
   5    a sound device is absent, busy or ambiguous
   6    an exported model does not reproduce the trained one
   7    a package is missing; the message says which extra to install
+  124  alerts: --timeout passed
   130  interrupted with Ctrl-C
 """
 _EXAMPLES = """\

@@ -106,7 +106,7 @@ class Settings:
         labels = [known.label for known in defaults]
         for label in self.classes:
             if label not in labels:
-                near = _nearest(label, labels)
+                near = _nearest(label, labels) or "; delete this table"
                 raise ConfigError(f"{where}: [class.{label}]: the bundle has no such label{near}")
         found = []
         for default in defaults:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
+from soundpost.device.interrupt import interrupts_wait
 
 _DESCRIPTION = """\
 Turns a training run into a bundle that a sensor loads: torch to ONNX to full int8 TFLite.
@@ -74,8 +75,9 @@ def _notes(path: Path | None) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     notes = _notes(arguments.notes)
-    from soundpost.export.parity import ParityBounds
-    from soundpost.export.pipeline import ExportOptions, export_run
+    with interrupts_wait():
+        from soundpost.export.parity import ParityBounds
+        from soundpost.export.pipeline import ExportOptions, export_run
 
     options = ExportOptions(
         name=arguments.name,

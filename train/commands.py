@@ -14,13 +14,14 @@ from pathlib import Path
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
+from soundpost.device.interrupt import interrupts_wait
 
 _TRAIN = """\
 Trains a student on a folder of labelled clips.
 
-RECIPE is a TOML file, or the name of one of ours (starter, finetune). DIR holds clips.csv with the
-columns filename,label,fold (and, if you have them, group,licence,attribution), or ESC-50 as
-published. A killed run goes on where it stopped when the same command is given again.
+RECIPE is a TOML file, or the name of one of ours (starter, starter_second, finetune). DIR holds
+clips.csv with the columns filename,label,fold (and, if you have them, group,licence,attribution),
+or ESC-50 as published. A killed run goes on where it stopped when the same command is given again.
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -75,10 +76,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    import torch
+    with interrupts_wait():
+        import torch
 
-    from soundpost.train.recipe import load_recipe
-    from soundpost.train.run import train_run
+        from soundpost.train.recipe import load_recipe
+        from soundpost.train.run import train_run
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     if threads < 1:
@@ -119,7 +121,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from soundpost.train.evaluate import evaluate
+    with interrupts_wait():
+        from soundpost.train.evaluate import evaluate
 
     result = evaluate(
         arguments.model,

@@ -89,6 +89,11 @@ def test_the_ratio_of_levels_is_kept() -> None:
     ratio_db = 10 * np.log10(np.mean(beeps.astype(float) ** 2) / np.mean(ground.astype(float) ** 2))
     assert ratio_db == pytest.approx(6.0, abs=0.05)
     assert np.abs(windows_module._over(beeps * 50, under, 0.0)).max() <= 1.0
+    # Silence around the sound changes nothing where its own span is told.
+    padded = np.pad(beeps, 10_000)
+    sounding = np.pad(np.ones(len(beeps), bool), 10_000)
+    again = windows_module._over(padded, under, 6.0, sounding) - padded
+    assert np.std(again) == pytest.approx(np.std(ground), rel=0.02)
 
 
 def test_labels_without_clips_are_named(tone_run: TrainedRun, tones: Path, tmp_path: Path) -> None:
