@@ -52,7 +52,7 @@ _SAME = 15
 _MOST_PAIRS = 12
 # Bands asked whether a pattern holds: the ones of the highest contrast, down to this share of it.
 _MOST_CARRIERS = 5
-_CARRIER_SHARE = 0.4
+_CARRIER_SHARE = 0.5
 # A further pulse of the rhythm, of which this share of the carriers' contrast is seen in any of
 # them, makes it another rhythm.
 _FURTHER_PULSE_SHARE = 0.35
@@ -390,9 +390,10 @@ class CadenceCheck:
         carriers = np.argsort(contrast)[: -_MOST_CARRIERS - 1 : -1]
         if contrast[carriers[0]] < _LEAST_CONTRAST:
             return []
-        carriers = carriers[contrast[carriers] >= _CARRIER_SHARE * contrast[carriers[0]]]
-        if max(contrast[band] for band in bands) < contrast[carriers[-1]]:
+        least = _CARRIER_SHARE * contrast[carriers[0]]
+        if max(contrast[band] for band in bands) < least:
             return []
+        carriers = carriers[contrast[carriers] >= least]
         loud, floor, contrast = loud[carriers], floor[carriers], contrast[carriers]
         before = floor + _FURTHER_PULSE_SHARE * contrast
         # The room still rings where a further pulse of T4 would come after its group.

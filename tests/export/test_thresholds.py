@@ -52,15 +52,6 @@ def test_no_threshold_does_better(case: tuple[np.ndarray, np.ndarray]) -> None:
             assert score <= found + 1e-9
 
 
-@given(clips)
-def test_a_cadence_label_hears_its_clips(case: tuple[np.ndarray, np.ndarray]) -> None:
-    peaks, positive = case
-    if positive.any():
-        onset = choose_onset(peaks, positive, RULE, cadence=True)
-        assert figures(peaks, positive, onset)[2] >= RULE.cadence_recall
-        assert onset <= RULE.highest_cadence_onset
-
-
 def test_onset_lies_between_the_clips_it_separates() -> None:
     peaks = np.array([0.1, 0.2, 0.2, 0.8, 0.9], np.float32)
     onset = choose_onset(peaks, np.array([0, 0, 0, 1, 1], bool), RULE)
