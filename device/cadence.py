@@ -131,6 +131,17 @@ class CadenceMatch:
     last: Group
 
 
+def _between(first: Group, last: Group) -> Group:
+    """A group that was not seen, half-way between two that are two periods apart."""
+    return Group(
+        (first.start + last.start) // 2,
+        (first.end + last.end) // 2,
+        last.band,
+        0.5 * (first.tempo + last.tempo),
+        0.0,
+    )
+
+
 def _clearest(chains: list[tuple[Group, ...]]) -> list[tuple[Group, ...]]:
     """The chains of the highest mean correlation, best first, as many as a hop has time for."""
     chains.sort(key=lambda chain: -sum(group.correlation for group in chain))
@@ -281,7 +292,7 @@ class CadenceCheck:
             (first, last)
             for last in self._fresh
             for first in self._near_band(last.band)
-            if self._one_period_apart(first, last)
+            if self._periods_apart(first, last)
         ]
         for groups in _clearest(pairs):
             if self._holds(history, *groups):
@@ -290,7 +301,14 @@ class CadenceCheck:
             (first, middle, last)
             for middle, last in pairs
             for first in self._near_band(middle.band)
-            if self._one_period_apart(first, middle)
+            if self._periods_apart(first, middle)
+        ]
+        # Of three, the one in the middle may be drowned.
+        threes += [
+            (first, _between(first, last), last)
+            for last in self._fresh
+            for first in self._near_band(last.band)
+            if self._periods_apart(first, last, 2)
         ]
         for groups in _clearest(threes):
             if self._holds_folded(history, groups):
@@ -324,15 +342,15 @@ class CadenceCheck:
         """A pattern not seen for this long is over: two periods at the slowest, and a second."""
         return 2 * (1 + TOLERANCE) * self.pattern.period_s + 1.0
 
-    def _one_period_apart(self, first: Group, second: Group) -> bool:
+    def _periods_apart(self, first: Group, second: Group, n: int = 1) -> bool:
         slack_s = _SLACK * STEP_S
-        period_s = self.pattern.period_s
-        low_s = (1 - TOLERANCE) * period_s - slack_s
-        high_s = (1 + TOLERANCE) * period_s + slack_s
+        apart_s = n * self.pattern.period_s
+        low_s = (1 - TOLERANCE) * apart_s - slack_s
+        high_s = (1 + TOLERANCE) * apart_s + slack_s
         starts_s = (second.start - first.start) * STEP_S
         ends_s = (second.end - first.end) * STEP_S
         gap_s = (second.start - first.end) * STEP_S
-        long_s = self.pattern.long_off_s
+        long_s = apart_s - self.pattern.period_s + self.pattern.long_off_s
         # A steady beep of another period has the groups but not the long gap.
         return bool(
             low_s <= starts_s <= high_s
@@ -512,6 +530,10 @@ class CadenceCheck:
             level = folded[:, band]
             loud = float(np.median(np.concatenate([level[a:b] for a, b in pulses])))
             floor = float(np.median(level[:gap]))
+            # Other sounds add to an alarm: its pulses are loud in every group, seen or drowned.
+            faintest = min(np.median(layer[a:b, band]) for layer in layers for a, b in pulses)
+            if faintest < loud - _LEVEL_TOLERANCE:
+                continue
             if self._rhythm_holds(level, loud, floor, [pulses], [(0, gap - 1)]):
                 return True
         return False
