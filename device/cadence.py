@@ -11,6 +11,7 @@ of the three forgets what happened once (epoch folding, as in the search for pul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,8 +25,8 @@ FloatArray = NDArray[np.float32]
 # Pairs of 10 ms frames: a pulse of T4 is still five steps long.
 FRAMES_PER_STEP = 2
 STEP_S = 0.02
-# The longest span to look back on is three groups of T4 at its slowest, 13.6 s. The rest is the time
-# that may pass before it is looked at.
+# The longest span to look back on is three groups of T4 at its slowest, 13.6 s. The rest is the
+# time that may pass before it is looked at.
 HISTORY_S = 16.0
 
 # A pulse is told from a gap within this many nepers below its level (13 dB): deeper gaps are all
@@ -53,9 +54,10 @@ _MOST_PAIRS = 12
 # Bands asked whether a pattern holds: the ones of the highest contrast, down to this share of it.
 _MOST_CARRIERS = 5
 _CARRIER_SHARE = 0.5
-# A further pulse of the rhythm, of which this share of the carriers' contrast is seen in any of
-# them, makes it another rhythm.
+# A further pulse of the rhythm, of which this share of the carriers' contrast is seen in this share
+# of them, makes it another rhythm. In one band alone it may be noise.
 _FURTHER_PULSE_SHARE = 0.35
+_FURTHER_PULSE_VOTE = 0.5
 # What rings 0.1 to 0.2 s after a pulse lies this far below it (7 dB) even at 0.8 s reverberation.
 _RINGING_DEPTH = 0.8
 # Ends looked at in one matrix product: a hop of 250 ms.
@@ -142,10 +144,9 @@ def _between(first: Group, last: Group) -> Group:
     )
 
 
-def _clearest(chains: list[tuple[Group, ...]]) -> list[tuple[Group, ...]]:
-    """The chains of the highest mean correlation, best first, as many as a hop has time for."""
-    chains.sort(key=lambda chain: -sum(group.correlation for group in chain))
-    return chains[:_MOST_PAIRS]
+def _clearest(chains: Sequence[tuple[Group, ...]]) -> list[tuple[Group, ...]]:
+    """The chains of the highest correlation, best first, as many as a hop has time for."""
+    return sorted(chains, key=lambda chain: -sum(g.correlation for g in chain))[:_MOST_PAIRS]
 
 
 class CadenceCheck:
@@ -295,7 +296,7 @@ class CadenceCheck:
             if self._periods_apart(first, last)
         ]
         for groups in _clearest(pairs):
-            if self._holds(history, *groups):
+            if self._holds(history, groups[0], groups[-1]):
                 return CadenceMatch(groups[0], groups[-1])
         threes = [
             (first, middle, last)
@@ -427,7 +428,7 @@ class CadenceCheck:
         after: FloatArray,
         spans: list[list[tuple[int, int]]],
     ) -> bool:
-        """Whether any band shows a further pulse of the rhythm, before or after every group.
+        """Whether bands show a further pulse of the rhythm, before or after every group.
 
         levels : (n_steps, n_bands); before, after : (n_bands,) level above which it is one
         """
@@ -438,7 +439,7 @@ class CadenceCheck:
                 a, b = group[end][0] + step, group[end][1] + step
                 if a >= 0 and b <= len(levels):
                     seen.append(np.median(levels[a:b], axis=0) > faint)
-            if seen and np.all(seen, axis=0).any():
+            if seen and np.all(seen, axis=0).mean() >= _FURTHER_PULSE_VOTE:
                 return True
         return False
 
@@ -520,8 +521,8 @@ class CadenceCheck:
             begin, stop = max(start, history.first), min(end, history.end)
             layer[begin - start : stop - start] = history.span(begin, stop)
             layers.append(layer)
-        # The median; where one group is cut off by the end of what was heard, the lower of the other
-        # two: what belongs to the rhythm is in both. Sorting puts what was not heard last.
+        # The median; where one group is cut off by the end of what was heard, the lower of the
+        # other two: what belongs to the rhythm is in both. Sorting puts what was not heard last.
         ordered = np.sort(np.stack(layers), axis=0)
         folded = np.where(np.isnan(ordered[2]), ordered[0], ordered[1])
         pulses = self._pulses(Group(gap, gap + length, groups[-1].band, tempo, 0.0))

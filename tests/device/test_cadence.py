@@ -128,7 +128,6 @@ def test_neighbours_of_a_pattern_are_refused(
 def test_three_groups_are_a_pattern_where_other_sounds_spoil_every_two(
     name: str, pulses: int, length: float, long: float, seconds: float
 ) -> None:
-    standard = TEMPORAL_PATTERNS[name]
     spans = pattern(pulses, length, length, long, seconds, 1.5)
     frames = frames_of(spans, seconds)
     starts = [spans[group * pulses][0] for group in range(len(spans) // pulses)]
