@@ -200,7 +200,7 @@ _MQTT: dict[str, _Kind] = {
 _MODEL: dict[str, _Kind] = {
     "bundle": _Text(),
     "threads": _Number(1, 64, whole=True),
-    "runtime": _Text(("auto", "ai-edge-litert", "tflite-runtime", "tensorflow")),
+    "runtime": _Text(("auto", "ai-edge-litert", "tflite-runtime", "tensorflow", "portable")),
 }
 _BROKER: dict[str, _Kind] = {"port": _Number(0, 65_535, whole=True)}
 _MICROPHONE: dict[str, _Kind] = {

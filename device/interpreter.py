@@ -2,7 +2,8 @@
 
 Three runtimes read the same file. ai-edge-litert comes first (its int8 kernels go through XNNPACK
 and are an order of magnitude faster), then tflite-runtime, then TensorFlow's own. XNNPACK is on by
-default in all three.
+default in all three, but rounds int8 otherwise than the runtimes' own kernels, which agree to the
+last bit: "portable" asks for those, so that the same bundle gives the same events in any of them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ RUNTIMES = {
     "tflite-runtime": "tflite_runtime.interpreter",
     "tensorflow": "tensorflow",
 }
+
+PORTABLE = "portable"
+RUNTIME_CHOICES = ("auto", *RUNTIMES, PORTABLE)
 
 INT8_LOW, INT8_HIGH = -128, 127
 
@@ -184,7 +188,8 @@ def load_interpreter(
     Parameters
     ----------
     model : content of a .tflite file
-    runtime : "auto" for the first one installed, or a name of RUNTIMES
+    runtime : "auto" for the first one installed, a name of RUNTIMES, or "portable" for the first one
+        installed with the kernels that all share
     threads : of the runtime's kernels; 1 is fastest for these small students
     signature : names within the file
 
@@ -195,14 +200,15 @@ def load_interpreter(
     BundleError
         The file is no model, needs operators that the runtime lacks, or has other tensors.
     """
-    if runtime not in ("auto", *RUNTIMES):
-        raise UsageError(f"runtime '{runtime}': expected auto, {', '.join(RUNTIMES)}")
+    if runtime not in RUNTIME_CHOICES:
+        raise UsageError(f"runtime '{runtime}': expected one of {', '.join(RUNTIME_CHOICES)}")
     if threads < 1:
         raise UsageError(f"threads {threads}: expected 1 or more")
     installed = available_runtimes()
-    chosen = runtime if runtime != "auto" else next(iter(installed), "")
+    any_will_do = runtime in ("auto", PORTABLE)
+    chosen = next(iter(installed), "") if any_will_do else runtime
     if chosen not in installed:
-        wanted = "none" if runtime == "auto" else f"not {runtime}"
+        wanted = "none" if any_will_do else f"not {runtime}"
         extra = "tflite" if runtime == "tflite-runtime" else "device"
         raise MissingExtraError(
             f"{wanted} of the TFLite runtimes is installed: install soundpost[{extra}]"
@@ -210,8 +216,12 @@ def load_interpreter(
     try:
         module = importlib.import_module(RUNTIMES[chosen])
         module = module.lite if chosen == "tensorflow" else module
+        options: dict[str, Any] = {}
+        if runtime == PORTABLE:
+            resolvers = (module.experimental if chosen == "tensorflow" else module).OpResolverType
+            options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         with _without_chatter():
-            interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            interpreter = module.Interpreter(model_content=model, num_threads=threads, **options)
             interpreter.allocate_tensors()
     except SystemError as error:
         # tflite-runtime 2.14 imports with numpy 2 and fails only here.
@@ -224,6 +234,8 @@ def load_interpreter(
         raise BundleError(
             f"model: {chosen} cannot load it: {reason}; export it with `soundpost export`"
         ) from error
+    if runtime == PORTABLE:
+        chosen = f"{chosen}, portable kernels"
     logger.info("model loaded by %s, %d threads", chosen, threads)
     return Interpreter(interpreter, chosen, signature or Signature())
 

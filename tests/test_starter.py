@@ -105,26 +105,24 @@ def test_events_do_not_depend_on_how_the_stream_is_cut(starter, scene):
 
 
 def test_both_runtimes_report_the_same_events(starter):
-    bundle, litert, _ = starter
-    other = bundle.load_interpreter("tflite-runtime")
+    bundle, fast, _ = starter
+    other, portable = bundle.load_interpreter("tflite-runtime"), bundle.load_interpreter("portable")
+    assert portable.runtime.startswith("ai-edge-litert")
     shifted = total = 0
     for path in sorted((DATA / "scenes_mixed").glob("*.flac"))[:10]:
-        first = {
-            (d.label, d.onset_sample)
-            for d in events_of(bundle, litert, path, 0.5)
-            if d.phase == "start"
-        }
-        second = {
-            (d.label, d.onset_sample)
-            for d in events_of(bundle, other, path, 0.5)
-            if d.phase == "start"
-        }
+        expected = events_of(bundle, other, path, 0.5)
+        # Onsets, offsets and scores, to the last bit.
+        assert events_of(bundle, portable, path, 0.5) == expected
+        first, second = (
+            {(d.label, d.onset_sample) for d in found if d.phase == "start"}
+            for found in (events_of(bundle, fast, path, 0.5), expected)
+        )
         shifted += len(first ^ second)
         total += len(first | second)
-    print(f"{total} events in ten scenes, {shifted} differ between the runtimes")
-    # Kernels round a step of 1/16 logit apart: a score on its threshold may fall either way.
+    print(f"{total} events in ten scenes, {shifted} differ with XNNPACK's kernels")
+    # They round a step of 1/16 logit apart: a score on its threshold may fall either way.
     assert total > 20
-    assert shifted <= 0.1 * total
+    assert shifted <= 0.25 * total
 
 
 def test_an_alarm_over_a_real_scene_is_heard(starter):

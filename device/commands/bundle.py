@@ -14,7 +14,7 @@ from soundpost.device.bundle import (
     starter_bundle_path,
 )
 from soundpost.device.command import Command
-from soundpost.device.interpreter import RUNTIMES
+from soundpost.device.interpreter import RUNTIME_CHOICES
 
 _DESCRIPTION = """\
 Looks into a model bundle.
@@ -40,7 +40,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--card", action="store_true", help="show: print the model card")
     parser.add_argument(
-        "--runtime", choices=("auto", *RUNTIMES), default="auto", help="check: what runs the model"
+        "--runtime", choices=RUNTIME_CHOICES, default="auto", help="check: what runs the model"
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.errors import BundleError, MissingExtraError, UsageError
 from soundpost.device.interpreter import (
     RUNTIMES,
@@ -66,6 +67,22 @@ def test_outputs_of_one_call_survive_the_next(tiny: ModuleType) -> None:
         kept = first.logits.copy()
         interpreter.run(two)
         np.testing.assert_array_equal(first.logits, kept)
+
+
+@pytest.mark.parametrize("runtime", ["tflite-runtime"])
+def test_portable_kernels_agree_to_the_last_bit(runtime: str) -> None:
+    """The starter's own layers, over log-mel values from end to end of their range."""
+    bundle = open_bundle(starter_bundle_path(), "portable")[0]
+    one, other = (bundle.load_interpreter(name) for name in ("portable", runtime_or_skip(runtime)))
+    assert one.runtime != other.runtime
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        centre = rng.uniform(-6, 4, (1, one.input_shape[1]))
+        patch = (centre + rng.normal(0, 1.5, one.input_shape)).clip(-7, 5).astype(np.float32)
+        a, b = one.run(patch), other.run(patch)
+        np.testing.assert_array_equal(a.logits, b.logits)
+        np.testing.assert_array_equal(a.embedding, b.embedding)
+    assert "portable" in one.runtime
 
 
 @given(
