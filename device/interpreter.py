@@ -188,8 +188,8 @@ def load_interpreter(
     Parameters
     ----------
     model : content of a .tflite file
-    runtime : "auto" for the first one installed, a name of RUNTIMES, or "portable" for the first one
-        installed with the kernels that all share
+    runtime : "auto" for the first one installed, a name of RUNTIMES, or "portable" for the first
+        one installed with the kernels that all share
     threads : of the runtime's kernels; 1 is fastest for these small students
     signature : names within the file
 
