@@ -201,7 +201,7 @@ def load_interpreter(
         The file is no model, needs operators that the runtime lacks, or has other tensors.
     """
     if runtime not in RUNTIME_CHOICES:
-        raise UsageError(f"runtime '{runtime}': expected one of {', '.join(RUNTIME_CHOICES)}")
+        raise UsageError(f"runtime '{runtime}': expected {', '.join(RUNTIME_CHOICES)}")
     if threads < 1:
         raise UsageError(f"threads {threads}: expected 1 or more")
     installed = available_runtimes()
