@@ -48,8 +48,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         default="auto",
-        help="auto, ai-edge-litert, tflite-runtime, tensorflow or portable (slower; the same "
-        "events whatever runtime is installed)",
+        help="auto, ai-edge-litert, tflite-runtime, tensorflow or portable (slower kernels, whose "
+        "events are the same whatever runtime is installed)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per event")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from types import ModuleType
@@ -70,8 +71,10 @@ def test_outputs_of_one_call_survive_the_next(tiny: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["tflite-runtime"])
-def test_portable_kernels_agree_to_the_last_bit(runtime: str) -> None:
+def test_portable_kernels_agree(runtime: str) -> None:
     """The starter's own layers, over log-mel values from end to end of their range."""
+    # To the last bit on x86_64; on ARM their versions round two steps apart at most.
+    most_steps = 0 if platform.machine() == "x86_64" else 2
     bundle = open_bundle(starter_bundle_path(), "portable")[0]
     one, other = (bundle.load_interpreter(name) for name in ("portable", runtime_or_skip(runtime)))
     assert one.runtime != other.runtime
@@ -80,8 +83,11 @@ def test_portable_kernels_agree_to_the_last_bit(runtime: str) -> None:
         centre = rng.uniform(-6, 4, (1, one.input_shape[1]))
         patch = (centre + rng.normal(0, 1.5, one.input_shape)).clip(-7, 5).astype(np.float32)
         a, b = one.run(patch), other.run(patch)
-        np.testing.assert_array_equal(a.logits, b.logits)
-        np.testing.assert_array_equal(a.embedding, b.embedding)
+        for name in ("logits", "embedding"):
+            most = most_steps * one.quantisation[name].scale
+            np.testing.assert_allclose(
+                getattr(a, name), getattr(b, name), rtol=0, atol=1.001 * most
+            )
     assert "portable" in one.runtime
 
 
