@@ -4,7 +4,7 @@ Three runtimes read the same file. ai-edge-litert comes first (its int8 kernels 
 and are an order of magnitude faster), then tflite-runtime, then TensorFlow's own. XNNPACK is on by
 default in all three, but rounds int8 otherwise than the runtimes' own kernels. "portable" asks for
 those: on x86_64 they agree to the last bit, so that the same bundle gives the same events; on ARM
-(emulated) ai-edge-litert 2.3 and tflite-runtime 2.14 were one to two int8 steps apart.
+(emulated) ai-edge-litert 2.3 and tflite-runtime 2.14 were up to four int8 steps apart.
 """
 
 from __future__ import annotations
