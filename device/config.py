@@ -37,6 +37,7 @@ from soundpost.device.audio import Channel
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.events import DEFAULT_BASE_TOPIC, check_base_topic, check_name, check_source
+from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.mqtt_link import BrokerSettings, read_password
 
 if sys.version_info >= (3, 11):
@@ -200,7 +201,7 @@ _MQTT: dict[str, _Kind] = {
 _MODEL: dict[str, _Kind] = {
     "bundle": _Text(),
     "threads": _Number(1, 64, whole=True),
-    "runtime": _Text(("auto", "ai-edge-litert", "tflite-runtime", "tensorflow", "portable")),
+    "runtime": _Text(RUNTIME_CHOICES),
 }
 _BROKER: dict[str, _Kind] = {"port": _Number(0, 65_535, whole=True)}
 _MICROPHONE: dict[str, _Kind] = {

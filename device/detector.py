@@ -4,7 +4,7 @@ Each label goes its own way. Its scores are smoothed over the last windows; an e
 the smoothed score reaches the onset threshold, reaches back to where it rose above the lower
 release threshold, and lasts until it has been below release for the minimum gap. What is shorter
 than the minimum duration is never reported. A label with a cadence (T3, T4) is different: high
-scores only make it a candidate, and its event begins when `CadenceCheck` has seen two groups of
+scores only make it a candidate, and its event begins when `CadenceCheck` has seen groups of
 pulses, and ends when no further group comes.
 
 Positions are samples of the stream. A smoothed score stands for the hop around the middle of the

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
+from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
 
 _TRAIN = """\
@@ -113,7 +114,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         default="auto",
-        help="for a bundle: auto, ai-edge-litert, tflite-runtime or tensorflow",
+        help=f"for a bundle: {', '.join(RUNTIME_CHOICES)}",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -20,6 +20,7 @@ from soundpost.device.command import Command
 from soundpost.device.detector import Detection
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.files import write_atomically
+from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 
@@ -48,8 +49,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         default="auto",
-        help="auto, ai-edge-litert, tflite-runtime, tensorflow or portable (slower kernels, whose "
-        "events are the same whatever runtime is installed)",
+        help=f"{', '.join(RUNTIME_CHOICES)} (slower kernels; on x86_64 the same events whatever "
+        "runtime is installed)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per event")
 
