@@ -19,11 +19,13 @@ FOLDERS := device firmware_bridge calibration train export
 PIP := -m pip install --disable-pip-version-check --constraint constraints.txt
 # What an installation depends on: a change here, and only here, installs again.
 PINS := pyproject.toml constraints.txt
-EVERYTHING := .[device,tflite,array,train,export,dev]
+EVERYTHING := .[device,clips,metrics,tflite,array,train,export,dev]
 # What tests/device needs beside the device extra when it is tested alone.
-ALONE_TESTS := pytest pytest-timeout hypothesis
+ALONE_TESTS := pytest pytest-timeout pytest-xdist hypothesis jsonschema trustme pyte
 JUNIT := build/junit
-PYTEST := -m pytest $(PYTEST_ARGS)
+# Most tests wait for a process, a broker or a sound server: several files at once, also on two cores.
+TEST_JOBS ?= 4
+PYTEST := -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: help
 help:
@@ -59,7 +61,7 @@ $(VENV)/.everything: $(PINS) | $(VENV)/.made
 	  echo full > $(VENV)/.holds; \
 	else \
 	  echo 'No Python 3.11 here, which tflite-runtime and onnx2tf need: installing the device and dev extras, testing the device only.'; \
-	  $(BIN)/python $(PIP) --quiet --editable '.[device,dev]'; \
+	  $(BIN)/python $(PIP) --quiet --editable '.[device,clips,metrics,dev]'; \
 	  echo device > $(VENV)/.holds; \
 	fi
 	@touch $(VENV)/.device $@
@@ -71,7 +73,7 @@ $(VENV)/.everything: $(PINS) | $(VENV)/.made
 	@python=$$(.ci/find_python $*); "$$python" device/platform_check.py; \
 	  "$$python" -m venv .venv-$*
 	@echo 'Installing the device extra alone into .venv-$* ...'
-	@.venv-$*/bin/python $(PIP) --quiet --editable '.[device]' $(ALONE_TESTS)
+	@.venv-$*/bin/python $(PIP) --quiet --editable '.[device,clips,metrics]' $(ALONE_TESTS)
 	@touch $@
 
 # ------------------------------------------------------------------------------------- demo
@@ -139,7 +141,7 @@ test-arm: $(VENV)/.everything
 	@tests/arm/run $(BIN)/python
 
 # One after the other: on a busy machine they measure the business.
-BENCHMARKS := front_end inference daemon_memory demo_latency
+BENCHMARKS := front_end inference levels daemon_memory daemon_cpu demo_latency outbox_drain hotplug clock_drift
 bench: $(VENV)/.everything
 	@for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; \
@@ -147,8 +149,10 @@ bench: $(VENV)/.everything
 	@if [ -d '$(SOUNDPOST_DATA)/esc50' ]; then \
 	  echo '== alarms'; \
 	  $(BIN)/python tests/benchmarks/alarms.py --data '$(SOUNDPOST_DATA)/esc50' --fold 5; \
+	  echo '== privacy'; \
+	  $(BIN)/python tests/benchmarks/privacy.py --data '$(SOUNDPOST_DATA)'; \
 	else \
-	  echo 'no real audio at $(SOUNDPOST_DATA)/esc50: the benchmark of alarms was left out'; \
+	  echo 'no real audio at $(SOUNDPOST_DATA)/esc50: the benchmarks of alarms and privacy were left out'; \
 	fi
 
 size:

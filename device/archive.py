@@ -78,7 +78,8 @@ def read_archive(raw: bytes, names: Sequence[str], max_bytes: int, where: str) -
         struct.error,
         zlib.error,
     ) as error:
-        raise BundleError(f"{damaged} ({error}); {again}") from error
+        # zipfile quotes whatever stands where a name should be.
+        raise BundleError(f"{damaged} ({str(error)[:100]}); {again}") from error
     if write_archive(members) != raw:
         raise BundleError(f"{damaged} (bytes differ from those that soundpost writes); {again}")
     return members

@@ -20,6 +20,7 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,48 @@ def _quiet() -> None:
         transitions_logger.setLevel(logging.WARNING)
 
 
+class _Reader(StreamReaderAdapter):  # type: ignore[misc]  # amqtt is untyped
+    """A connection of which the beginning was read already."""
+
+    def __init__(self, reader: asyncio.StreamReader, beginning: bytes) -> None:
+        super().__init__(reader)
+        self._beginning = beginning
+
+    async def read(self, n: int = -1) -> bytes:
+        if not self._beginning:
+            return bytes(await super().read(n))
+        end = len(self._beginning) if n < 0 else n
+        taken, self._beginning = self._beginning[:end], self._beginning[end:]
+        left = n if n < 0 else n - len(taken)
+        return taken + await super().read(left) if left else taken
+
+
+# The first bytes of a CONNECT up to the protocol level (MQTT 3.1.1, 3.1), and its refusal (3.2).
+_CONNECT: Final = 0x10
+_PROTOCOL_NAME: Final = b"\x00\x04MQTT"
+_REFUSED_LEVEL: Final = b"\x20\x02\x00\x01"
+
+
+async def _beginning(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """The first bytes of a connection, and whether they ask for MQTT 5.
+
+    amqtt would take the properties of version 5 for the client's name, and wait for the rest.
+    """
+    taken = await reader.readexactly(1)
+    if taken[0] != _CONNECT:
+        return taken, False
+    n_left = 0
+    for place in range(4):
+        taken += await reader.readexactly(1)
+        n_left |= (taken[-1] & 0x7F) << 7 * place
+        if taken[-1] < 0x80:
+            break
+    if n_left < len(_PROTOCOL_NAME) + 1:
+        return taken, False
+    level = await reader.readexactly(len(_PROTOCOL_NAME) + 1)
+    return taken + level, level == _PROTOCOL_NAME + b"\x05"
+
+
 class LoopbackBroker:
     """An MQTT 3.1.1 broker in a thread of this process; also a context manager.
 
@@ -101,6 +144,11 @@ class LoopbackBroker:
         if self._port is None:
             raise BrokerError("the embedded MQTT broker is not running: start it first")
         return self._port
+
+    @property
+    def settings(self) -> BrokerSettings:
+        """How to connect to it; raises as `port`."""
+        return BrokerSettings(self.host, self.port, version="3.1.1")
 
     def start(self) -> LoopbackBroker:
         """Listen; returns once connections are accepted.
@@ -220,9 +268,16 @@ async def _hand_over(
     broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     try:
+        beginning, asks_for_5 = await _beginning(reader)
+        if asks_for_5:
+            writer.write(_REFUSED_LEVEL)
+            await writer.drain()
+            return
         await broker.external_connected(
-            StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER
+            _Reader(reader, beginning), StreamWriterAdapter(writer), _LISTENER
         )
+    except asyncio.IncompleteReadError:
+        logger.debug("embedded broker: a client left before it said who it is")
     except RuntimeError as exc:
         # amqtt walks its table of subscriptions while others may add to it. The client that met
         # this would be acknowledged and never heard: close it, so that it connects again.

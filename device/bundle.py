@@ -259,9 +259,15 @@ def check_bundle(
             f"{bundle.where}: golden vector: features differ by {feature_error:.2g}: expected at "
             f"most {manifest.golden.features:g}; update soundpost on this device or export again"
         )
-    logits = np.stack(
-        [interpreter.run(patch).logits for patch in windows(features, manifest)], dtype=np.float32
-    )
+    try:
+        scored = [interpreter.run(patch).logits for patch in windows(features, manifest)]
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(
+            f"{bundle.where}: {interpreter.runtime} cannot run the model: {reason}; export it with "
+            "`soundpost export`"
+        ) from error
+    logits = np.stack(scored, dtype=np.float32)
     errors = np.abs(sigmoid(logits) - sigmoid(golden.logits))
     score_error = float(errors.max())
     if not score_error <= manifest.golden.scores:

@@ -29,7 +29,11 @@ exit codes:
   5    a sound device is absent, busy or ambiguous
   6    an exported model does not reproduce the trained one
   7    a package is missing; the message says which extra to install
-  124  alerts: --timeout passed
+  8    a sensor does not obey a command
+  9    doctor: there are warnings
+  10   doctor: there are faults
+  11   service: a step of installing, starting or removing it failed
+  124  alerts, command: --timeout passed
   130  interrupted with Ctrl-C
 """
 _EXAMPLES = """\
@@ -37,7 +41,10 @@ examples:
   soundpost demo                           hear a first alert, without microphone or broker
   soundpost devices                        what microphones are here
   soundpost run                            listen and publish alerts
-  soundpost alerts                         print alerts as they arrive
+  soundpost doctor                         is this sensor well
+  sudo soundpost service install           start it with the machine
+  soundpost top                            what a sensor on this machine hears now
+  soundpost alerts                         what the sensors of a broker hear
   soundpost replay street.wav              what the sensor would have heard in a file
   soundpost COMMAND --help                 options and examples of a command
 """
@@ -86,7 +93,10 @@ def _top_parser(points: dict[str, EntryPoint]) -> argparse.ArgumentParser:
 
 
 def _order(name: str) -> tuple[int, str]:
-    first = ("demo", "run", "devices", "alerts", "replay", "bundle", "train", "evaluate", "export")
+    first = (
+        *("demo", "run", "devices", "top", "doctor", "service", "alerts", "replay"),
+        *("config", "command", "bundle", "train", "evaluate", "export"),
+    )
     return (first.index(name) if name in first else len(first), name)
 
 

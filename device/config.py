@@ -3,7 +3,7 @@
 Every key has its unit in its name, an unknown key is refused with the nearest known one, and a
 value outside its range with the range. Paths are relative to the settings file. The MQTT password
 comes from the environment variable SOUNDPOST_MQTT_PASSWORD or from a file; it never stands in the
-settings and is never printed.
+settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the user name.
 
     device_id = "porch-pi"
 
@@ -11,226 +11,70 @@ settings and is never printed.
     host = "192.168.1.2"
     username = "porch"
     password_file = "mqtt.password"
+    ca_file = "ca.pem"            # TLS, on port 8883
 
     [source.porch]
     url = "mic:USB"
     channel = 0
 
+    [outbox]                      # events wait here until the broker has them
+    path = "/media/usb/outbox.sqlite3"
+
     [class.dog]
     onset = 0.8
     release = 0.5
+
+    [levels]                      # sound levels; off unless asked for
+    enabled = true
+
+    [clips]                       # the sound of events, on disk; off unless asked for
+    enabled = true
+    folder = "/media/usb/clips"
 """
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import os
 import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from soundpost.device.audio import Channel
-from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import ConfigError, InputError, UsageError
-from soundpost.device.events import DEFAULT_BASE_TOPIC, check_base_topic, check_name, check_source
-from soundpost.device.interpreter import RUNTIME_CHOICES
-from soundpost.device.mqtt_link import BrokerSettings, read_password
+from soundpost.device.broker_settings import (
+    PASSWORD_VARIABLE,
+    USERNAME_VARIABLE,
+    BrokerSettings,
+    default_port,
+    read_password,
+)
+from soundpost.device.clip_store import ClipSettings
+from soundpost.device.disk_outbox import OutboxSettings
+from soundpost.device.errors import ConfigError, InputError, SoundpostError, UsageError
+from soundpost.device.files import expand_home
+from soundpost.device.kinds import FilePath, Table
+from soundpost.device.settings import (
+    NAMED_TABLES,
+    SOURCE_OPTIONS,
+    TABLES,
+    TOP,
+    Settings,
+    SourceSettings,
+    nearest,
+)
+from soundpost.device.tls import TlsSettings, client_context
+from soundpost.device.topics import DEFAULT_BASE_TOPIC, check_source
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PASSWORD_VARIABLE = "SOUNDPOST_MQTT_PASSWORD"
 # Larger than any hand-written file: a sound file given by mistake is refused at once.
 MAX_BYTES = 1_000_000
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """bundle : None for the starter bundle; threads, runtime : of the interpreter."""
-
-    bundle: Path | None = None
-    threads: int = 1
-    runtime: str = "auto"
-
-
-@dataclass(frozen=True)
-class SourceSettings:
-    """One source.
-
-    name : in its topics
-    url : "mic:", "mic:NAME", "file:PATH" or another kind that is installed
-    channel : index, or "mix" for the mean of all
-    bundle : None for the one of [model]
-    options : of the kind's opener, only those that were given
-    """
-
-    name: str = "mic0"
-    url: str = "mic:"
-    channel: Channel = "mix"
-    bundle: Path | None = None
-    options: Mapping[str, float | int | bool] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All settings of `soundpost run`.
-
-    device_id : unique among the sensors of a broker; by default the machine's name
-    mqtt : None: the embedded broker, on 127.0.0.1 at broker_port (0: any free port)
-    detector : values for every label, in place of the bundle's
-    classes : values by label, in place of both
-    path : of the file they came from
-    """
-
-    device_id: str
-    base_topic: str = DEFAULT_BASE_TOPIC
-    mqtt: BrokerSettings | None = None
-    broker_port: int = 1883
-    model: ModelSettings = field(default_factory=ModelSettings)
-    sources: tuple[SourceSettings, ...] = (SourceSettings(),)
-    detector: Mapping[str, Any] = field(default_factory=dict)
-    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    path: Path | None = None
-
-    def detector_classes(self, defaults: Sequence[ClassSettings]) -> tuple[ClassSettings, ...]:
-        """A bundle's detector settings with these in their place.
-
-        Raises ConfigError for a label that the bundle lacks, or thresholds that contradict.
-        """
-        where = str(self.path) if self.path is not None else "settings"
-        labels = [known.label for known in defaults]
-        for label in self.classes:
-            if label not in labels:
-                near = _nearest(label, labels) or "; delete this table"
-                raise ConfigError(f"{where}: [class.{label}]: the bundle has no such label{near}")
-        found = []
-        for default in defaults:
-            changed = {**self.detector, **self.classes.get(default.label, {})}
-            if "onset" in changed and "release" not in changed:
-                # One threshold moved: the other keeps its share of it.
-                changed["release"] = changed["onset"] * default.release / default.onset
-            try:
-                found.append(replace(default, **changed))
-            except InputError as error:
-                raise ConfigError(f"{where}: {error}") from error
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Number:
-    low: float
-    high: float
-    unit: str = ""
-    whole: bool = False
-
-    def read(self, value: object) -> float | int | None:
-        kinds = int if self.whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            return None
-        # Not a number fails both comparisons.
-        return value if self.low <= value <= self.high else None
-
-    @property
-    def expected(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{kind} from {self.low:g} to {self.high:g}{unit}"
-
-
-@dataclass(frozen=True)
-class _Text:
-    choices: tuple[str, ...] = ()
-
-    def read(self, value: object) -> str | None:
-        if not isinstance(value, str) or not value or "\0" in value:
-            return None
-        return value if not self.choices or value in self.choices else None
-
-    @property
-    def expected(self) -> str:
-        return f"one of {', '.join(self.choices)}" if self.choices else "a text in quotes"
-
-
-@dataclass(frozen=True)
-class _Flag:
-    expected = "true or false"
-
-    def read(self, value: object) -> bool | None:
-        return value if isinstance(value, bool) else None
-
-
-@dataclass(frozen=True)
-class _Channel:
-    expected = 'a channel number from 0 to 255, or "mix"'
-
-    def read(self, value: object) -> int | str | None:
-        if value == "mix":
-            return "mix"
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
-            return value
-        return None
-
-
-_Kind = _Number | _Text | _Flag | _Channel
-
-_CLASS: dict[str, _Kind] = {
-    "onset": _Number(0.01, 1.0),
-    "release": _Number(0.001, 1.0),
-    "smoothing": _Text(("median", "mean", "none")),
-    "smoothing_windows": _Number(1, 100, "windows", whole=True),
-    "min_duration_s": _Number(0, 3_600, "s"),
-    "min_gap_s": _Number(0, 3_600, "s"),
-}
-_MQTT: dict[str, _Kind] = {
-    "host": _Text(),
-    "port": _Number(1, 65_535, whole=True),
-    "username": _Text(),
-    "password_file": _Text(),
-    "base_topic": _Text(),
-    "keepalive_s": _Number(1, 65_535, "s", whole=True),
-    "timeout_s": _Number(0.1, 600, "s"),
-    "retry_min_s": _Number(0.01, 3_600, "s"),
-    "retry_max_s": _Number(0.01, 86_400, "s"),
-}
-_MODEL: dict[str, _Kind] = {
-    "bundle": _Text(),
-    "threads": _Number(1, 64, whole=True),
-    "runtime": _Text(RUNTIME_CHOICES),
-}
-_BROKER: dict[str, _Kind] = {"port": _Number(0, 65_535, whole=True)}
-_MICROPHONE: dict[str, _Kind] = {
-    "rate_hz": _Number(8_000, 192_000, "Hz", whole=True),
-    "channels": _Number(1, 256, whole=True),
-    "block_s": _Number(0.005, 1.0, "s"),
-    "latency_s": _Number(0.005, 2.0, "s"),
-}
-_FILE: dict[str, _Kind] = {
-    "block_s": _Number(0.005, 1.0, "s"),
-    "realtime": _Flag(),
-    "loop": _Flag(),
-}
-_OPTIONS: dict[str, dict[str, _Kind]] = {"mic": _MICROPHONE, "file": _FILE}
-_SOURCE: dict[str, _Kind] = {
-    "url": _Text(),
-    "channel": _Channel(),
-    "bundle": _Text(),
-    **_MICROPHONE,
-    **_FILE,
-}
-_TOP: dict[str, _Kind] = {"device_id": _Text()}
-_TABLES: dict[str, dict[str, _Kind]] = {
-    "mqtt": _MQTT,
-    "broker": _BROKER,
-    "model": _MODEL,
-    "detector": {key: kind for key, kind in _CLASS.items() if key not in ("onset", "release")},
-}
-_NAMED_TABLES: dict[str, dict[str, _Kind]] = {"source": _SOURCE, "class": _CLASS}
 
 
 def load_settings(
@@ -245,7 +89,8 @@ def load_settings(
     path : TOML file; None for the defaults: the default microphone, the starter bundle and the
         embedded broker
     overrides : values in place of the file's by dotted key, such as {"mqtt.host": "10.0.0.2"}
-    environment : where the password is looked up; the process's own by default
+    environment : where the password and the folder for state are looked up; the process's own by
+        default
 
     Raises
     ------
@@ -254,17 +99,47 @@ def load_settings(
     InputError
         The settings file or the password file cannot be read.
     """
+    return read_settings(path, overrides, environment).settings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Settings as they were read.
+
+    values : what was given, by table ("", "mqtt", "source.porch") and key; paths are resolved
+    origins : where that stands: "settings.toml:3" or "command line"
+    password_origin : where the broker's password comes from, None without one
+    """
+
+    settings: Settings
+    values: Mapping[str, Mapping[str, Any]]
+    origins: Mapping[tuple[str, str], str]
+    password_origin: str | None
+
+
+def read_settings(
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Reading:
+    """As `load_settings`, with where each value came from."""
     text = _read(path) if path is not None else ""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: a number of 5,000 digits, brackets 5,000 deep.
+        raise ConfigError(_one_line(f"{path}: not TOML: {error}")) from error
     given = dict(overrides or {})
     for key, value in given.items():
         _put(raw, key, value)
     reader = _Reader(path, text, frozenset(given))
     environment = environment if environment is not None else os.environ
-    return reader.settings(raw, environment)
+    settings = reader.settings(raw, environment)
+    password_origin = None
+    if settings.mqtt is not None and settings.mqtt.password is not None:
+        of_environment = bool(environment.get(PASSWORD_VARIABLE))
+        password_origin = f"${PASSWORD_VARIABLE}" if of_environment else "password_file"
+    return Reading(settings, reader.values, reader.origins, password_origin)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -274,7 +149,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"{text!r}: expected KEY=VALUE, such as mqtt.host=192.168.1.2")
     try:
         return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
 
 
@@ -303,164 +178,258 @@ def _put(raw: dict[str, Any], key: str, value: object) -> None:
     table[last] = value
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; expected one of {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
+class _NotedError(Exception):
+    """A problem that `_Reader` has noted; ends what cannot go on with it."""
 
 
 class _Reader:
-    """Checks one file's tables; knows where they stand, for its messages."""
+    """Checks one file's tables and notes every problem; knows where they stand."""
 
     def __init__(self, path: Path | None, text: str, overridden: frozenset[str]) -> None:
         self._path = path
         self._lines = _line_numbers(text)
         self._overridden = overridden
         self._folder = path.parent if path is not None else Path()
+        self._problems: list[tuple[int, SoundpostError]] = []
+        # Tables with a problem: what else they seem to lack may follow from it.
+        self._spoilt: set[str] = set()
+        self.values: dict[str, dict[str, Any]] = {}
+        self.origins: dict[tuple[str, str], str] = {}
 
     def settings(self, raw: dict[str, Any], environment: Mapping[str, str]) -> Settings:
-        top = {key: value for key, value in raw.items() if not isinstance(value, dict)}
-        tables = {key: value for key, value in raw.items() if isinstance(value, dict)}
-        known = [*_TOP, *_TABLES, *_NAMED_TABLES]
-        for key in tables:
-            if key in _TOP:
-                self._refuse("", key, f"found a table, expected {_TOP[key].expected}")
-            if key not in known:
-                self._refuse(key, "", f"unknown table{_nearest(key, known)}")
-        for key in top:
-            if key in _TABLES or key in _NAMED_TABLES:
-                self._refuse("", key, f"expected a table, such as [{key}]")
-        values = self._table("", top, _TOP, [*known])
-        simple = {
-            name: self._table(name, tables.get(name, {}), kinds) for name, kinds in _TABLES.items()
+        once, named = self._tables(raw)
+        values = once.pop("")
+        device_id = values.get("device_id") or _host_name()
+        fields: dict[str, Any] = {
+            "base_topic": once["mqtt"].pop("base_topic", DEFAULT_BASE_TOPIC),
+            "broker_port": once["broker"].pop("port", Settings.broker_port),
+            "detector": once["detector"],
+            "classes": named["class"],
         }
-        named: dict[str, dict[str, dict[str, Any]]] = {}
-        for name, kinds in _NAMED_TABLES.items():
-            named[name] = {}
-            for entry, table in tables.get(name, {}).items():
-                place = f"{name}.{entry}"
-                if not isinstance(table, dict):
-                    self._refuse(name, entry, f"expected a table of its own, [{name}.NAME]")
-                named[name][entry] = self._table(place, table, kinds)
-        device_id = values.get("device_id", _host_name())
-        self._checked("", "device_id", check_name, device_id, "device_id")
-        base_topic = simple["mqtt"].pop("base_topic", DEFAULT_BASE_TOPIC)
-        self._checked("mqtt", "base_topic", check_base_topic, base_topic)
-        for label, entry_values in named["class"].items():
-            onset, release = entry_values.get("onset"), entry_values.get("release")
+        for name, table in TABLES.items():
+            if name in self._spoilt:
+                continue
+            with self._collected(name):
+                if name == "mqtt":
+                    fields["mqtt"] = self._mqtt(once["mqtt"], environment)
+                elif name == "outbox":
+                    fields["outbox"] = self._outbox(once["outbox"], device_id, environment)
+                elif name == "clips":
+                    fields["clips"] = self._clips(once["clips"], environment)
+                elif table.record is not None:
+                    fields[name] = table.build(once[name])
+        sources = []
+        for name, of_source in named["source"].items():
+            with self._collected(f"source.{name}"):
+                sources.append(self._source(name, of_source))
+        for label, of_class in named["class"].items():
+            onset, release = of_class.get("onset"), of_class.get("release")
             if onset is not None and release is not None and release > onset:
-                self._refuse(f"class.{label}", "release", f"found {release}, above onset ({onset})")
-        sources = tuple(self._source(name, entry) for name, entry in named["source"].items())
-        model = simple["model"]
-        if "bundle" in model:
-            model["bundle"] = self._resolve(model["bundle"])
+                self._note(f"class.{label}", "release", f"found {release}, above onset ({onset})")
+        self._end()
         return Settings(
             device_id=device_id,
-            base_topic=base_topic,
-            mqtt=self._mqtt(simple["mqtt"], environment),
-            broker_port=simple["broker"].get("port", Settings.broker_port),
-            model=ModelSettings(**model),
-            sources=sources or (SourceSettings(),),
-            detector=simple["detector"],
-            classes=named["class"],
+            sources=tuple(sources) or (SourceSettings(),),
             path=self._path,
+            **fields,
         )
+
+    def _tables(
+        self, raw: dict[str, Any]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, dict[str, Any]]]]:
+        """Checked values of each table that stands once ("" for the top), and of each named one."""
+        known = [*TOP.kinds, *TABLES, *NAMED_TABLES]
+        top: dict[str, Any] = {}
+        given: dict[str, dict[str, Any]] = {}
+        for key, value in raw.items():
+            if isinstance(value, dict):
+                given[key] = value
+                if key in TOP.kinds:
+                    self._note("", key, f"found a table, expected {TOP.kinds[key].expected}")
+                elif key not in known:
+                    self._note(key, "", f"unknown table{nearest(key, known)}")
+            elif key in TABLES or key in NAMED_TABLES:
+                self._note("", key, f"expected a table, such as [{key}]")
+            else:
+                top[key] = value
+        once = {"": self._table("", top, TOP, known)}
+        once |= {name: self._table(name, given.get(name, {}), TABLES[name]) for name in TABLES}
+        named: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in NAMED_TABLES}
+        for name, table in NAMED_TABLES.items():
+            for entry, values in given.get(name, {}).items():
+                if isinstance(values, dict):
+                    named[name][entry] = self._table(f"{name}.{entry}", values, table)
+                else:
+                    self._note(name, entry, f"expected a table of its own, [{name}.NAME]")
+        return once, named
 
     def _table(
         self,
         place: str,
-        table: Mapping[str, Any],
-        kinds: Mapping[str, _Kind],
+        given: Mapping[str, Any],
+        table: Table,
         known: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         values = {}
-        for key, value in table.items():
-            kind = kinds.get(key)
-            if kind is None:
-                if key == "password":
-                    # Not echoed: it is a secret in the wrong place.
-                    self._refuse(
-                        place,
-                        key,
-                        "passwords do not belong in settings: use password_file or the "
-                        f"environment variable {PASSWORD_VARIABLE}",
-                    )
-                self._refuse(place, key, f"unknown key{_nearest(key, known or list(kinds))}")
-            read = kind.read(value)
-            if read is None:
-                self._refuse(place, key, f"found {_short(value)}, expected {kind.expected}")
-            values[key] = read
+        for key, value in given.items():
+            with self._collected(place, key):
+                values[key] = self._value(place, key, value, table, known or list(table.kinds))
+                self.origins[place, key] = self._origin(place, key)
+        self.values[place] = dict(values)
+        if table.needs is not None and given and table.needs not in given:
+            key = next(iter(given))
+            need = table.needs
+            self._note(place, key, f"is set but {need} is not; set {need}, or leave [{place}] out")
         return values
+
+    def _value(
+        self, place: str, key: str, value: object, table: Table, known: Sequence[str]
+    ) -> Any:
+        kind = table.kinds.get(key)
+        if kind is None:
+            if key == "password":
+                # Not echoed: it is a secret in the wrong place.
+                self._refuse(
+                    place,
+                    key,
+                    "passwords do not belong in settings: use password_file or the "
+                    f"environment variable {PASSWORD_VARIABLE}",
+                )
+            self._refuse(place, key, f"unknown key{nearest(key, known)}")
+        read = kind.read(value)
+        if read is None:
+            self._refuse(place, key, f"found {_short(value)}, expected {kind.expected}")
+        return self._resolve(read) if isinstance(kind, FilePath) else read
 
     def _source(self, name: str, values: dict[str, Any]) -> SourceSettings:
         place = f"source.{name}"
-        self._checked(place, "", check_source, name)
-        url = values.pop("url", "mic:")
+        check_source(name)
+        values = dict(values)
+        url = values.pop("url", SourceSettings.url)
         scheme, colon, rest = url.partition(":")
         if not colon or len(scheme) < 2:
             scheme, rest = "file", url
         if scheme == "file":
             url = f"file:{self._resolve(rest)}"
-        channel = values.pop("channel", "mix")
-        bundle = values.pop("bundle", None)
-        if scheme in _OPTIONS:
-            for key in values:
-                if key not in _OPTIONS[scheme]:
-                    self._refuse(place, key, f"not an option of a {scheme}: source")
-        return SourceSettings(
-            name=name,
-            url=url,
-            channel=channel,
-            bundle=None if bundle is None else self._resolve(bundle),
-            options=values,
-        )
+        own = {key: values.pop(key) for key in ("channel", "bundle", "profile") if key in values}
+        for key in values:
+            if scheme in SOURCE_OPTIONS and key not in SOURCE_OPTIONS[scheme].kinds:
+                self._refuse(place, key, f"not an option of a {scheme}: source")
+        return SourceSettings(name=name, url=url, options=values, **own)
 
     def _mqtt(
         self, values: dict[str, Any], environment: Mapping[str, str]
     ) -> BrokerSettings | None:
         password_file = values.pop("password_file", None)
         if "host" not in values:
-            if values or password_file is not None:
-                key = next(iter(values), "password_file")
-                self._refuse("mqtt", key, "is set but host is not; set host, or leave [mqtt] out")
             return None
+        tls = self._tls(values, environment)
+        values.setdefault("port", default_port(tls))
+        if environment.get(USERNAME_VARIABLE):
+            values["username"] = environment[USERNAME_VARIABLE]
         password = None
         if environment.get(PASSWORD_VARIABLE):
             password = environment[PASSWORD_VARIABLE]
         elif password_file is not None:
-            password = read_password(self._resolve(password_file))
+            password = read_password(_handed_over(password_file, environment))
         if password is not None and "username" not in values:
             self._refuse("mqtt", "username", "is missing, but a password is given: MQTT needs both")
-        low, high = values.get("retry_min_s"), values.get("retry_max_s")
-        defaults = BrokerSettings()
-        low = defaults.retry_min_s if low is None else low
-        high = defaults.retry_max_s if high is None else high
+        low = values.get("retry_min_s", BrokerSettings.retry_min_s)
+        high = values.get("retry_max_s", BrokerSettings.retry_max_s)
         if low > high:
             self._refuse("mqtt", "retry_min_s", f"found {low} s, above retry_max_s ({high} s)")
-        return BrokerSettings(password=password, **values)
+        return BrokerSettings(password=password, tls=tls, **values)
+
+    def _tls(self, values: dict[str, Any], environment: Mapping[str, str]) -> TlsSettings | None:
+        wanted = values.pop("tls", None)
+        files = {
+            key: values.pop(key) for key in ("ca_file", "cert_file", "key_file") if key in values
+        }
+        insecure = values.pop("tls_insecure", False)
+        given = [*files, *(["tls_insecure"] if insecure else [])]
+        if wanted is False and given:
+            self._refuse("mqtt", given[0], "is set, but tls is false: delete one of them")
+        if not wanted and not given:
+            return None
+        if "key_file" in files and "cert_file" not in files:
+            self._refuse("mqtt", "key_file", "is set but cert_file is not: set both")
+        files = {key: _handed_over(path, environment) for key, path in files.items()}
+        tls = TlsSettings(**files, insecure=insecure)
+        # Its files are read for each connection; what is wrong with them is said now.
+        client_context(tls)
+        return tls
+
+    def _outbox(
+        self, values: dict[str, Any], device_id: str, environment: Mapping[str, str]
+    ) -> OutboxSettings:
+        # By its name, so that two sensors on one machine do not meet.
+        default = f"outbox-{device_id}.sqlite3"
+        path = values.pop("path", None) or state_folder(environment) / default
+        return OutboxSettings(path, **values)
+
+    def _clips(self, values: dict[str, Any], environment: Mapping[str, str]) -> ClipSettings:
+        # Without clips nobody asks for a folder, nor for a home to have it in.
+        if values.get("enabled") and "folder" not in values:
+            values["folder"] = state_folder(environment) / "clips"
+        return ClipSettings(**values)
 
     def _resolve(self, path: str) -> Path:
-        return self._folder / Path(path).expanduser()
+        return self._folder / expand_home(path)
 
-    def _checked(self, place: str, key: str, check: Any, *values: str) -> None:
+    @contextlib.contextmanager
+    def _collected(self, place: str, key: str = "") -> Iterator[None]:
+        """Note what is refused within, and go on after it."""
         try:
-            check(*values)
+            yield
+        except _NotedError:
+            pass
         except UsageError as error:
-            raise ConfigError(_one_line(f"{self._where(place, key)}: {error}")) from error
+            self._note(place, key, str(error))
+        except SoundpostError as error:
+            # A file that the settings name: the message says which.
+            named = type(error)(_one_line(str(error)))
+            self._problems.append((self._line(place, key), named))
+
+    def _note(self, place: str, key: str, reason: str) -> None:
+        self._spoilt.add(place)
+        error = ConfigError(_one_line(f"{self._where(place, key)}: {reason}"))
+        self._problems.append((self._line(place, key), error))
+
+    def _refuse(self, place: str, key: str, reason: str) -> NoReturn:
+        self._note(place, key, reason)
+        raise _NotedError
+
+    def _end(self) -> None:
+        """Raise what was found wrong, in the order of the file."""
+        if not self._problems:
+            return
+        errors = [error for _, error in sorted(self._problems, key=lambda problem: problem[0])]
+        if not any(isinstance(error, ConfigError) for error in errors):
+            raise errors[0]
+        raise ConfigError(*(str(error) for error in errors))
+
+    def _line(self, place: str, key: str) -> int:
+        return self._lines.get((place, key)) or self._lines.get((place, "")) or 0
+
+    def _is_overridden(self, dotted: str) -> bool:
+        return any(dotted == given or given.startswith(f"{dotted}.") for given in self._overridden)
+
+    def _origin(self, place: str, key: str) -> str:
+        if self._is_overridden(".".join(part for part in (place, key) if part)):
+            return "command line"
+        line = self._line(place, key)
+        name = self._path.name if self._path is not None else ""
+        return f"{name}:{line}" if line else name
 
     def _where(self, place: str, key: str) -> str:
         dotted = ".".join(part for part in (place, key) if part)
-        if any(dotted == given or given.startswith(f"{dotted}.") for given in self._overridden):
+        if self._is_overridden(dotted):
             return f"option {dotted}"
-        line = self._lines.get((place, key)) or self._lines.get((place, ""))
+        line = self._line(place, key)
         file = str(self._path) if self._path is not None else "settings"
         file += f":{line}" if line else ""
-        table = f" [{place}]" if place else ""
-        return f"{file}:{table} {key}".rstrip()
-
-    def _refuse(self, place: str, key: str, reason: str) -> NoReturn:
-        raise ConfigError(_one_line(f"{self._where(place, key)}: {reason}"))
+        table = f" [{_cut(place)}]" if place else ""
+        return f"{file}:{table} {_cut(key)}".rstrip()
 
 
 def _one_line(text: str) -> str:
@@ -469,7 +438,15 @@ def _one_line(text: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # TOML's hexadecimal numbers have no limit, Python's decimal ones do.
+        text = "a number of thousands of digits"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -494,7 +471,40 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     return lines
 
 
+def _handed_over(secret: Path, environment: Mapping[str, str]) -> Path:
+    """Where a secret is to be read: the service manager's copy, where it handed over one.
+
+    systemd gives the service, which may not read the file itself, a copy of the same name
+    (LoadCredential=).
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    copy = Path(folder, secret.name) if folder else secret
+    try:
+        return copy if copy.is_file() else secret
+    except OSError:
+        # A name that is too long for any file; reading it says so.
+        return secret
+
+
 def _host_name() -> str:
     # An MQTT topic level must not hold these.
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())
     return name or "soundpost"
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """Where a sensor keeps what outlives it, by systemd or by the XDG base directories."""
+    given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    home = Path(environment.get("XDG_STATE_HOME") or "")
+    if not home.is_absolute():
+        # "All paths must be absolute. If a relative path is encountered, ignore it."
+        try:
+            home = Path.home() / ".local" / "state"
+        except RuntimeError as error:
+            raise ConfigError(
+                "outbox.path is not set, and this user has no home folder to keep it in: set it, "
+                "or the environment variable STATE_DIRECTORY"
+            ) from error
+    return home / "soundpost"

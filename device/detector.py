@@ -156,15 +156,33 @@ class EventDetector:
         self._hop = hop
         self._tracks: list[_ScoreTrack | _CadenceTrack] = []
         self._frames: _FramePositions | None = None
-        for settings in self.classes:
-            if settings.cadence is None:
-                self._tracks.append(_ScoreTrack(settings, window, hop, rate_hz))
-            else:
-                if self._frames is None:
-                    self._frames = _FramePositions(window, frame_hop, frame_window)
-                track = _CadenceTrack(settings, window, hop, rate_hz, self._frames)
-                self._tracks.append(track)
+        self._frames_of = (frame_hop, frame_window)
+        self._rate_hz = rate_hz
+        self._tracks += [self._track(settings) for settings in self.classes]
         self._expected: int | None = None
+
+    def _track(self, settings: ClassSettings) -> _ScoreTrack | _CadenceTrack:
+        if settings.cadence is None:
+            return _ScoreTrack(settings, self._window, self._hop, self._rate_hz)
+        if self._frames is None:
+            self._frames = _FramePositions(self._window, *self._frames_of)
+        return _CadenceTrack(settings, self._window, self._hop, self._rate_hz, self._frames)
+
+    def set_classes(self, classes: Sequence[ClassSettings]) -> list[Detection]:
+        """Go on with other settings of the same labels, between two windows.
+
+        A label whose settings change begins afresh; the end of its open event is returned. The
+        others notice nothing. Raises InputError where the labels are not the same.
+        """
+        if [new.label for new in classes] != [old.label for old in self.classes]:
+            raise InputError("detector: other settings must be of the same labels, in their order")
+        found: list[Detection] = []
+        for index, (old, new) in enumerate(zip(self.classes, classes, strict=True)):
+            if new != old:
+                found += self._tracks[index].flush()
+                self._tracks[index] = self._track(new)
+        self.classes = tuple(classes)
+        return found
 
     def update(
         self, first_sample: int, scores: FloatArray, frames: FloatArray | None = None

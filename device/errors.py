@@ -20,7 +20,14 @@ class UsageError(SoundpostError):
 
 
 class ConfigError(UsageError):
-    """A settings file has an unknown key or a value outside its range."""
+    """A settings file has an unknown key or a value outside its range.
+
+    The message is of the first problem; `problems` has a line for each.
+    """
+
+    def __init__(self, problem: str, *more: str) -> None:
+        super().__init__(problem)
+        self.problems = (problem, *more)
 
 
 class InputError(SoundpostError):
@@ -40,9 +47,33 @@ class BrokerError(SoundpostError):
 
 
 class CaptureError(SoundpostError):
-    """A sound device is absent, busy or ambiguous."""
+    """A sound device cannot be used, or can no longer be."""
 
     exit_code = 5
+
+
+class DeviceAbsentError(CaptureError):
+    """No sound device has this name, or several have."""
+
+
+class DeviceBusyError(CaptureError):
+    """A sound device is there and cannot be opened: in use, forbidden, or unable to do as asked."""
+
+
+class DeviceLostError(CaptureError):
+    """A stream has ended: unplugged, its sound server gone, its driver crashed or hung."""
+
+
+class StreamStalledError(DeviceLostError):
+    """A stream delivers no samples, though nothing says that it has ended."""
+
+
+class DigitalSilenceError(CaptureError):
+    """A stream delivers nothing but zeros; a microphone in a quiet room has noise."""
+
+
+class SampleRateError(CaptureError):
+    """A stream delivers far more or fewer samples in a second than its rate says."""
 
 
 class ExportError(SoundpostError):
@@ -55,3 +86,15 @@ class MissingExtraError(SoundpostError):
     """A command needs packages of an extra that is not installed."""
 
     exit_code = 7
+
+
+class RefusedError(SoundpostError):
+    """A sensor does not obey a command, and said why."""
+
+    exit_code = 8
+
+
+class ServiceError(SoundpostError):
+    """A step of installing, starting or removing the service failed."""
+
+    exit_code = 11

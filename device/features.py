@@ -26,6 +26,11 @@ FloatArray = NDArray[np.float32]
 # kernel, and another order of summation, for another shape, and a streamed frame would then differ
 # from the same frame of a whole clip in its last bits.
 _TILE = 8
+# What a bundle from elsewhere may ask for: eight times what any published front end does.
+_MAX_FFT_LENGTH = 32_768
+_MAX_MELS = 1_024
+_MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
+_MAX_LOG = 80
 # Frames that the stream's buffer holds: 1.28 s, so that a second is one pass.
 _CAPACITY = 16 * _TILE
 
@@ -56,15 +61,27 @@ class FrontEnd:
                 f"front end: hop_length {self.hop_length}, window_length {self.window_length}, "
                 f"fft_length {self.fft_length}: expected 0 < hop <= window <= fft"
             )
+        if not (self.fft_length <= _MAX_FFT_LENGTH and 1 <= self.n_mels <= _MAX_MELS):
+            raise InputError(
+                f"front end: fft_length {self.fft_length}, n_mels {self.n_mels}: expected at most "
+                f"{_MAX_FFT_LENGTH}, and 1 to {_MAX_MELS}"
+            )
+        if not _MIN_RATE_HZ <= self.sample_rate_hz <= _MAX_RATE_HZ:
+            raise InputError(
+                f"front end: sample_rate_hz {self.sample_rate_hz}: expected {_MIN_RATE_HZ} to "
+                f"{_MAX_RATE_HZ}"
+            )
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:
             raise InputError(
                 f"front end: band {self.fmin_hz}-{self.fmax_hz} Hz: expected to lie within "
                 f"0-{self.sample_rate_hz / 2:g} Hz"
             )
-        if not (self.log_offset > 0 and self.clamp_low < self.clamp_high):
+        ordered = -_MAX_LOG <= self.clamp_low < self.clamp_high <= _MAX_LOG
+        if not (0 < self.log_offset <= 1 and ordered):
             raise InputError(
                 f"front end: log_offset {self.log_offset}, clamp [{self.clamp_low}, "
-                f"{self.clamp_high}]: expected a positive offset and an ascending range"
+                f"{self.clamp_high}]: expected a positive offset up to 1 and an ascending range "
+                f"within ±{_MAX_LOG}"
             )
 
     def to_dict(self) -> dict[str, int | float]:
@@ -76,7 +93,7 @@ class FrontEnd:
         """Front end of a manifest; raises InputError on unknown or missing names."""
         known = {field.name for field in fields(cls)}
         if set(values) != known:
-            odd = ", ".join(sorted(set(values) ^ known))
+            odd = ", ".join(sorted(set(values) ^ known)).encode("unicode_escape").decode()[:200]
             raise InputError(
                 f"front end: unknown or missing parameters: {odd}; update soundpost on this device "
                 "or export the model again"
@@ -86,7 +103,7 @@ class FrontEnd:
         }
         try:
             return cls(**{name: kinds[name](value) for name, value in values.items()})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"front end: {error}: expected numbers") from error
 
     def hash(self) -> str:
@@ -139,6 +156,11 @@ def _tables(front_end: FrontEnd) -> tuple[FloatArray, FloatArray, int, int]:
     """Window, filters of the bins that any filter uses, and the range of those bins."""
     filters = mel_filters(front_end)
     used = np.flatnonzero(filters.any(axis=1))
+    if not len(used):
+        raise InputError(
+            f"front end: band {front_end.fmin_hz}-{front_end.fmax_hz} Hz: lies between two bins of "
+            "the Fourier transform; expected a wider one"
+        )
     low, high = int(used[0]), int(used[-1]) + 1
     return hamming_window(front_end), np.ascontiguousarray(filters[low:high]), low, high
 
@@ -176,6 +198,11 @@ class LogMelStream:
         self._floor = np.float32(floor) if floor > front_end.log_offset else None
         self._offset = np.float32(front_end.log_offset)
         self._filled = 0
+
+    @property
+    def n_held(self) -> int:
+        """Samples pushed that the next frame still needs."""
+        return self._filled
 
     def reset(self) -> None:
         """Forget the samples held for the next frame (after a gap in the stream)."""

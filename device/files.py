@@ -1,4 +1,4 @@
-"""Writing files so that no reader ever sees half of one."""
+"""Names of files as people write them, and files of which no reader ever sees half."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from pathlib import Path
 from soundpost.device.errors import InputError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def expand_home(path: str) -> Path:
+    """The path with `~` or `~user` at its start replaced; InputError without such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path[:60]!r}: no home folder is known for it; write it out") from error
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that its name always holds either the old content or all of the new.
+
+    mode : permissions; by default everybody reads, for a bundle is for a daemon
 
     Raises InputError where the disk is full or the folder cannot be written; nothing is left then.
     """
@@ -23,8 +33,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # NamedTemporaryFile makes files that only their owner can read; a bundle is for a daemon.
-        aside.chmod(0o644)
+        # NamedTemporaryFile makes files that only their owner can read.
+        aside.chmod(mode)
         aside.replace(path)
         aside = None
         # The rename itself lies in the folder.

@@ -147,6 +147,13 @@ class Interpreter:
             name: Quantisation(*details["quantization"])
             for name, details in zip(("input", "logits", "embedding"), (entry, *exits), strict=True)
         }
+        for details, how in zip((entry, *exits), self.quantisation.values(), strict=True):
+            if (details["dtype"] == np.float32) != how.is_float:
+                raise BundleError(
+                    f"model: tensor {details['name']} is {np.dtype(details['dtype'])} with scale "
+                    f"{how.scale:g}: expected int8 with a scale, or float32 without; export it "
+                    "with `soundpost export`"
+                )
         self._input_shape = shape
         self._input_index = entry["index"]
         self._output_indices = [details["index"] for details in exits]

@@ -73,6 +73,7 @@ class Manifest:
     logit_limit : outputs are clamped to ± this before the host's sigmoid
     quantisation : of "input", "logits" and "embedding"
     classes : detector settings, one per label and in the labels' order
+    speech_labels : those that mean that someone speaks: no clip is kept of such sound
     licence : of the weights themselves
     sha256 : of every member but the manifest
     read_from : JSON that this was read from; its unknown fields are written back
@@ -90,6 +91,7 @@ class Manifest:
     signature: Signature = field(default_factory=Signature)
     kind: str = KIND_WINDOW
     logit_limit: float = 8.0
+    speech_labels: tuple[str, ...] = ()
     licence: str = ""
     training_data: tuple[TrainingData, ...] = ()
     golden: GoldenTolerance = field(default_factory=GoldenTolerance)
@@ -111,6 +113,8 @@ class Manifest:
                 "text without '/', '+', '#', control characters or outer spaces",
             )
         check(len(set(self.labels)) == len(self.labels), "labels", "a repetition", "distinct ones")
+        for label in self.speech_labels:
+            check(label in self.labels, "speech_labels", label, "some of the labels")
         order = tuple(settings.label for settings in self.classes)
         check(order == self.labels, "classes", order, "one for each label, in the labels' order")
         frames = self.front_end.frames_of(self.window_samples)
@@ -147,7 +151,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Content of manifest.json (UTF-8), the same bytes for the same manifest."""
-        known = {
+        known: dict[str, Any] = {
             "schema": SCHEMA,
             "name": self.name,
             "version": self.version,
@@ -184,6 +188,9 @@ class Manifest:
             "golden": asdict(self.golden),
             "sha256": dict(self.sha256),
         }
+        # Bundles without the field keep their bytes.
+        if self.speech_labels or "speech_labels" in self.read_from:
+            known["speech_labels"] = list(self.speech_labels)
         text = json.dumps(_with_unknown(known, self.read_from), indent=1, ensure_ascii=False)
         return f"{text}\n".encode()
 
@@ -207,7 +214,7 @@ class Manifest:
         schema = table.get("schema")
         if schema != SCHEMA:
             raise BundleError(
-                f"manifest: schema is {schema!r}: this soundpost reads '{SCHEMA}'; "
+                f"manifest: schema is {_short(repr(schema))}: this soundpost reads '{SCHEMA}'; "
                 "update soundpost on this device or export the bundle again"
             )
         tensors = _get(table, "quantisation", dict)
@@ -230,6 +237,9 @@ class Manifest:
                 _record(ClassSettings, entry, f"classes[{index}]")
                 for index, entry in enumerate(_tables(table, "classes"))
             ),
+            speech_labels=_strings(
+                _get({"speech_labels": [], **table}, "speech_labels", list), "speech_labels"
+            ),
             licence=_get(table, "licence", str),
             training_data=tuple(_training_data(data) for data in _tables(table, "training_data")),
             golden=_record(GoldenTolerance, _get(table, "golden", dict), "golden"),
@@ -240,7 +250,16 @@ class Manifest:
 
 def _check(held: object, name: str, found: object, expected: object) -> None:
     if not held:
-        raise BundleError(f"manifest: {name} is {found!r}: expected {expected}; export it again")
+        raise BundleError(
+            f"manifest: {_short(name)} is {_short(repr(found))}: expected {expected}; export it "
+            "again"
+        )
+
+
+def _short(text: str) -> str:
+    # Names in an object may hold anything.
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _no_constant(name: str) -> float:
@@ -249,7 +268,10 @@ def _no_constant(name: str) -> float:
 
 def _is(value: object, kind: type) -> bool:
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        # JSON's whole numbers know no bound, and float() does.
+        return (type(value) is float and math.isfinite(value)) or (
+            type(value) is int and abs(value) < 1 << 53
+        )
     return type(value) is kind
 
 

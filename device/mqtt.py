@@ -1,11 +1,12 @@
 """What the sensor publishes over MQTT, and what a listener receives.
 
-Delivery is at least once while the process lives: an event stays in the outbox until the broker
-has acknowledged it. The connection itself is in `mqtt_link`.
+Delivery is at least once: an event stays in the outbox until the broker has acknowledged it. How
+long that lasts is the outbox's matter. The connection itself is in `mqtt_link`.
 
-Threads: a supervisor (connects, waits, connects again), paho's network thread, and any number of
-callers. paho calls `on_publish` while it holds its own lock, which `publish()` also takes: no lock
-that a paho callback takes may be held around `publish()`.
+Threads: a supervisor (connects, waits, connects again), a sender of events that have waited, one
+that hands over incoming messages (`mqtt_inbox`), paho's network thread, and any number of callers.
+paho calls `on_publish` while it holds its own lock, which `publish()` also takes: no lock that a
+paho callback takes may be held around `publish()`.
 """
 
 from __future__ import annotations
@@ -14,33 +15,32 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from soundpost.device.errors import InputError, UsageError
-from soundpost.device.events import (
+from soundpost.device.broker_settings import DEFAULT_PORT, BrokerSettings, read_password
+from soundpost.device.clock import Moment
+from soundpost.device.errors import InputError
+from soundpost.device.events import SoundEvent
+from soundpost.device.health import Health
+from soundpost.device.identifiers import uuid7
+from soundpost.device.level_record import LevelRecord
+from soundpost.device.mqtt_client import Client
+from soundpost.device.mqtt_faults import Fault
+from soundpost.device.mqtt_inbox import Handler, Inbox, Message
+from soundpost.device.mqtt_link import Link, LinkState
+from soundpost.device.outbox import MemoryOutbox, Outbox, Queued
+from soundpost.device.presence import OFFLINE, ONLINE, Presence
+from soundpost.device.topics import (
     DEFAULT_BASE_TOPIC,
-    Health,
-    SoundEvent,
     Topics,
     check_base_topic,
     event_filter,
     status_filter,
-    uuid7,
-)
-from soundpost.device.mqtt_link import (
-    CREDENTIALS,
-    DEFAULT_PORT,
-    BrokerSettings,
-    Fault,
-    Link,
-    LinkState,
-    read_password,
 )
 
 __all__ = [
@@ -49,95 +49,25 @@ __all__ = [
     "ONLINE",
     "BrokerSettings",
     "LinkState",
-    "MemoryOutbox",
-    "Outbox",
+    "Message",
     "Publisher",
-    "Queued",
     "Subscriber",
     "read_password",
 ]
 
 logger = logging.getLogger(__name__)
 
-ONLINE: Final = "online"
-OFFLINE: Final = "offline"
+# Messages handed to paho and not yet acknowledged, at most, while there are more on disk: paho
+# holds them in memory, and a lost connection repeats them.
+_WINDOW: Final = 200
+_TEND_EVERY_S: Final = 0.5
+# How long a broker that is left may take to acknowledge what it was sent.
+_FAREWELL_S: Final = 1.0
+# A question or an answer that reaches nobody within this time is of no use any more.
+_ANSWER_EXPIRY_S: Final = 60
 
 
 # --- publishing ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Queued:
-    """An event that waits for the broker's acknowledgement.
-
-    key : grows with each event put
-    put_s : monotonic time when it was put
-    """
-
-    key: int
-    event: SoundEvent
-    put_s: float
-
-
-class Outbox(Protocol):
-    """Events not yet acknowledged, in order. Called from several threads, one at a time."""
-
-    dropped: int
-
-    def put(self, event: SoundEvent) -> Queued:
-        """Keep an event; where there is no room, give up the oldest and count it in `dropped`."""
-        ...
-
-    def delete(self, key: int) -> None:
-        """Forget an event; one that is gone already is no error."""
-        ...
-
-    def items(self) -> list[Queued]:
-        """All that is kept, oldest first."""
-        ...
-
-    def __len__(self) -> int: ...
-
-
-class MemoryOutbox:
-    """An outbox that lives as long as the process.
-
-    limit : events kept at most; at about 1 kB each, the default is 1 MB
-    """
-
-    def __init__(self, limit: int = 1000) -> None:
-        if limit < 1:
-            raise UsageError(f"event queue must hold 1 event or more, found {limit}")
-        self._limit = limit
-        self._items: OrderedDict[int, Queued] = OrderedDict()
-        self._next_key = 0
-        self.dropped = 0
-
-    def put(self, event: SoundEvent) -> Queued:
-        """Keep an event; where there is no room, give up the oldest and count it in `dropped`."""
-        if len(self._items) >= self._limit:
-            self._items.popitem(last=False)
-            self.dropped += 1
-            if self.dropped == 1:
-                logger.warning(
-                    "event queue is full with %d events: the oldest are given up and counted",
-                    self._limit,
-                )
-        queued = Queued(self._next_key, event, time.monotonic())
-        self._next_key += 1
-        self._items[queued.key] = queued
-        return queued
-
-    def delete(self, key: int) -> None:
-        """Forget an event; one that is gone already is no error."""
-        self._items.pop(key, None)
-
-    def items(self) -> list[Queued]:
-        """All that is kept, oldest first."""
-        return list(self._items.values())
-
-    def __len__(self) -> int:
-        return len(self._items)
 
 
 class Publisher:
@@ -151,7 +81,7 @@ class Publisher:
 
     A broker that is absent at the start or goes away is no error here: it is reported once, events
     wait in the outbox, and on each connection `online`, the retained records as they are now and
-    the waiting events are sent, in this order.
+    the waiting events are sent, in this order. Events put meanwhile go behind those that wait.
     """
 
     def __init__(
@@ -170,21 +100,42 @@ class Publisher:
         # Guards the fields below; never held around a call to paho (see the module's docstring).
         self._lock = threading.Condition()
         self._retained = {topics.state(source, label): "OFF" for source, label in states}
-        self._live: paho.Client | None = None
-        self._unacknowledged: dict[int, int | None] = {}
-        self._acknowledged_early: set[int] = set()
+        self._live: Client | None = None
+        # Key of the event, None for other messages, and topic, by paho's number.
+        self._unacknowledged: dict[int, tuple[int | None, str]] = {}
+        self._acknowledged_early: dict[int, ReasonCode] = {}
+        self._progress_s = time.monotonic()
+        self._refused: set[str] = set()
+        self._overruled = False
+        self._restored_s = 0.0
+        self._actions: list[Callable[[], None]] = []
+        # The events after this key are still to be sent on this connection, if it is behind.
+        self._sent: int | None = None
+        self._behind = False
+        self._wake = threading.Event()
+        self._ending = False
+        self._sender = threading.Thread(target=self._send_waiting, name="mqtt-events", daemon=True)
         self._closed = False
+        self._presence = Presence(topics, self._send_fleeting, self._note_overruled)
         self._link = Link(
             settings,
-            f"soundpost-{topics.device_id}",
+            # Of this process alone: a broker ends an older connection of the same id.
+            f"soundpost-{topics.device_id}-{self._presence.instance[-12:]}",
             configure=self._configure,
             on_up=self._on_up,
             on_down=self._on_down,
+            check=self._check,
             on_state=on_state,
+        )
+        self._inbox = Inbox(self._link.shuns)
+        self._inbox.add_direct(topics.status, lambda told: self._presence.take_status(told.payload))
+        self._inbox.add_direct(
+            topics.instance, lambda told: self._presence.take_instance(told.payload)
         )
 
     def start(self) -> Publisher:
         """Begin to connect in the background."""
+        self._sender.start()
         self._link.start()
         return self
 
@@ -207,16 +158,29 @@ class Publisher:
         return self._link.reason
 
     @property
+    def connections(self) -> int:
+        """How often a broker was connected to."""
+        return self._link.connections
+
+    @property
     def queued(self) -> int:
         """Events that the broker has not acknowledged."""
-        with self._lock:
-            return len(self._outbox)
+        return len(self._outbox)
 
     @property
     def dropped(self) -> int:
-        """Events given up because the outbox was full."""
-        with self._lock:
-            return self._outbox.dropped
+        """Events given up because the outbox was full, or which had waited too long."""
+        return self._outbox.dropped
+
+    @property
+    def messages_dropped(self) -> int:
+        """Messages to the sensor that were too large, or came faster than they were handled."""
+        return self._inbox.dropped
+
+    @property
+    def fault(self) -> str | None:
+        """Why waiting events are less safe than they should be, in one line."""
+        return self._outbox.fault
 
     def wait_connected(self, timeout_s: float, *, first_failure: bool = False) -> None:
         """Return once the broker has accepted us.
@@ -230,15 +194,25 @@ class Publisher:
         """
         self._link.wait_connected(timeout_s, first_failure)
 
-    def publish_event(self, event: SoundEvent) -> None:
-        """Send an event at QoS 1; it is kept until the broker acknowledges it."""
-        topic = self.topics.event(event.source)
+    def publish_event(self, event: SoundEvent, age_s: float | None = None) -> None:
+        """Send an event at QoS 1; it is kept until the broker acknowledges it.
+
+        age_s : since its onset, by the monotonic clock; the event can then be dated once the
+            system clock is right
+        """
         with self._sending:
+            queued = self._outbox.put(event, age_s)
             with self._lock:
-                queued = self._outbox.put(event)
                 live = self._live
-            if live is not None:
-                self._send(live, topic, event.to_json(), retain=False, key=queued.key)
+                if len(self._unacknowledged) >= _WINDOW:
+                    self._behind = True
+                direct = live is not None and not self._behind
+                if direct:
+                    self._sent = queued.key
+                elif live is not None:
+                    self._wake.set()
+            if live is not None and direct:
+                self._send_event(live, queued, queued.event.to_json())
 
     def publish_state(self, source: str, label: str, on: bool) -> None:
         """Set the retained `ON` or `OFF` of one class."""
@@ -248,9 +222,70 @@ class Publisher:
         """Set the retained health of a source."""
         self._publish_retained(self.topics.health(health.source), health.to_json())
 
+    def publish_level(self, level: LevelRecord) -> None:
+        """Send levels at QoS 0; while the broker is away they are dropped."""
+        with self._sending:
+            with self._lock:
+                live = self._live
+            if live is not None:
+                self._send(live, self.topics.level(level.source), level.to_json(), qos=0)
+
     def publish_model_state(self, payload: str) -> None:
         """Set the retained state of the installed model, a JSON object."""
         self._publish_retained(self.topics.model_state, payload)
+
+    def publish_retained(self, topic: str, payload: str) -> None:
+        """Set a retained message, sent again as it is then on each connection.
+
+        An empty payload takes the retained message away.
+        """
+        self._publish_retained(topic, payload)
+
+    def publish_once(self, topic: str, payload: str) -> bool:
+        """Send a message at QoS 1, not retained; whether there was a connection to send it on.
+
+        It does not pass the outbox: a connection that is lost meanwhile may lose it.
+        """
+        with self._sending:
+            with self._lock:
+                live = self._live
+            if live is not None:
+                self._send(live, topic, payload, expiry_s=_ANSWER_EXPIRY_S)
+            return live is not None
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, optional: bool = False) -> None:
+        """Call the handler for each message whose topic matches, over all connections to come.
+
+        It is called in a thread of its own, one message at a time, and may publish. Messages that
+        come while no connection is up are not received, retained ones excepted.
+
+        optional : no warning where the broker refuses it
+        """
+        self._inbox.add(topic_filter, handler, optional)
+        with self._sending:
+            with self._lock:
+                live = self._live
+            if live is not None:
+                self._inbox.ask(live, topic_filter)
+
+    def use(self, settings: BrokerSettings) -> None:
+        """Connect with other settings from now on; what waits is sent there.
+
+        The broker that is left is told `offline`, as at an end in order.
+        """
+        with self._sending:
+            with self._lock:
+                live = self._live
+            if live is not None:
+                self._take_leave(live)
+        if live is not None:
+            self.flush(_FAREWELL_S)
+        self._link.use(settings)
+
+    def on_connect(self, action: Callable[[], None]) -> None:
+        """Run an action after each connection, in the thread of the handlers of `subscribe`."""
+        with self._lock:
+            self._actions.append(action)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has acknowledged everything; whether it did in time."""
@@ -279,80 +314,231 @@ class Publisher:
             self._link.retry_now()
         # A third is kept for the farewell.
         self.flush(timeout_s * 2 / 3 if self.queued or self.state == "connected" else 0.0)
+        self._inbox.close()
         with self._sending:
+            # Nothing follows the farewell: what still waits is the next start's.
+            self._ending = True
             with self._lock:
                 live = self._live
+                self._behind = True
             if live is not None:
-                self._send(live, self.topics.status, OFFLINE, retain=True)
+                self._take_leave(live)
         if live is not None:
             self.flush(max(0.0, deadline_s - time.monotonic()))
         self._link.close(max(0.5, deadline_s - time.monotonic()))
+        self._wake.set()
+        if self._sender.ident is not None:
+            self._sender.join()
         return self.queued
+
+    def _send_event(self, client: Client, queued: Queued, payload: str) -> None:
+        topic = self.topics.event(queued.event.source)
+        self._send(client, topic, payload, retain=False, key=queued.key)
+
+    def _send_waiting(self) -> None:
+        """Thread: send what waits in the outbox at the broker's pace, and tend the outbox."""
+        while not self._ending:
+            self._wake.wait(_TEND_EVERY_S)
+            self._wake.clear()
+            while self._send_some():
+                self._outbox.tend()
+            self._outbox.tend()
+            self._look_back()
+            self._restore_status()
+
+    def _send_some(self) -> bool:
+        """Send the next events that wait, if there is room; whether to ask again at once."""
+        with self._sending:
+            with self._lock:
+                live, sent = self._live, self._sent
+                room = _WINDOW - len(self._unacknowledged)
+                if live is None or self._ending or not self._behind or room <= 0:
+                    return False
+                flying = {key for key, _ in self._unacknowledged.values()}
+            waiting = self._outbox.items(sent, room)
+            if not waiting:
+                # While `_sending` is held nothing can be put: from here on events go directly.
+                with self._lock:
+                    self._behind = False
+                return False
+            now = Moment.now()
+            for queued in waiting:
+                if queued.key not in flying:
+                    self._send_event(live, queued, queued.payload(now))
+            with self._lock:
+                self._sent = waiting[-1].key
+            return True
+
+    def _look_back(self) -> None:
+        """Begin again at the oldest event where some were overlooked.
+
+        While the outbox could not read its disk it did not name what lies there.
+        """
+        with self._sending, self._lock:
+            flying = sum(key is not None for key, _ in self._unacknowledged.values())
+            if self._live is not None and not self._behind and len(self._outbox) > flying:
+                self._sent, self._behind = None, True
+
+    def _take_leave(self, client: Client) -> None:
+        self._presence.resign()
+        self._send(client, self.topics.status, OFFLINE, retain=True)
+
+    def _note_overruled(self) -> None:
+        with self._lock:
+            self._overruled = True
+        self._wake.set()
+
+    def _restore_status(self) -> None:
+        """Say `online` again where something else was said for us, but not in a flood."""
+        now_s = time.monotonic()
+        with self._sending:
+            with self._lock:
+                live = self._live
+                due = self._overruled and now_s - self._restored_s >= _TEND_EVERY_S
+                if live is None or not due or not self._presence.holds:
+                    return
+                self._overruled, self._restored_s = False, now_s
+            self._send(live, self.topics.status, ONLINE, retain=True)
+
+    def _check(self) -> Fault | None:
+        """Whether the broker still acknowledges what we send; in the supervisor thread."""
+        patience_s = self._link.settings.ack_timeout_s
+        with self._lock:
+            waiting = len(self._unacknowledged)
+            if not waiting or time.monotonic() - self._progress_s < patience_s:
+                return None
+        return Fault(
+            f"it has not acknowledged {waiting} messages for {patience_s:g} s",
+            "look at the broker's log, and at its disk and load",
+        )
 
     def _publish_retained(self, topic: str, payload: str) -> None:
         with self._sending:
             with self._lock:
-                self._retained[topic] = payload
                 live = self._live
+                self._retained[topic] = payload
+                if live is not None and not payload:
+                    # What was taken away once need not be taken away on each connection.
+                    del self._retained[topic]
             if live is not None:
                 self._send(live, topic, payload, retain=True)
 
-    def _send(
-        self, client: paho.Client, topic: str, payload: str, *, retain: bool, key: int | None = None
-    ) -> None:
-        mid = client.publish(topic, payload, qos=1, retain=retain).mid
-        with self._lock:
-            if mid in self._acknowledged_early:
-                self._acknowledged_early.remove(mid)
-                self._settle(key)
-            else:
-                self._unacknowledged[mid] = key
+    def _send_fleeting(self, client: Client, topic: str, payload: str) -> None:
+        self._send(client, topic, payload, expiry_s=_ANSWER_EXPIRY_S)
 
-    def _settle(self, key: int | None) -> None:
-        if key is not None:
+    def _send(
+        self,
+        client: Client,
+        topic: str,
+        payload: str,
+        *,
+        retain: bool = False,
+        key: int | None = None,
+        qos: int = 1,
+        expiry_s: int | None = None,
+    ) -> None:
+        # paho numbers messages of QoS 0 as well, and calls on_publish for them once they are sent.
+        limit = client.max_packet_bytes
+        if limit is not None and len(topic.encode()) + len(payload.encode()) + 32 > limit:
+            self._take_excess(client, topic, limit, key)
+            return
+        properties = client.publish_properties(expiry_s)
+        mid = client.publish(topic, payload, qos, retain, properties).mid
+        with self._lock:
+            code = self._acknowledged_early.pop(mid, None)
+            if code is not None:
+                self._settle(client, code, key, topic)
+                return
+            if not self._unacknowledged:
+                self._progress_s = time.monotonic()
+            self._unacknowledged[mid] = (key, topic)
+
+    def _settle(self, client: Client, code: ReasonCode, key: int | None, topic: str) -> None:
+        """Take the broker's answer to a message; `_lock` is held."""
+        self._progress_s = time.monotonic()
+        if code.is_failure:
+            self._take_refusal(client, code, key, topic)
+        elif key is not None:
             self._outbox.delete(key)
+        if self._behind and len(self._unacknowledged) <= _WINDOW // 2:
+            self._wake.set()
         self._lock.notify_all()
 
-    def _configure(self, client: paho.Client) -> None:
+    def _take_excess(self, client: Client, topic: str, limit: int, key: int | None) -> None:
+        # The broker would end the connection.
+        if key is not None:
+            client.fail(
+                Fault(f"it takes messages of {limit} bytes at most", "raise its limit to 64 KiB")
+            )
+        elif topic not in self._refused and len(self._refused) < 100:
+            self._refused.add(topic)
+            logger.warning("a message on %s is too large for the broker (%d bytes)", topic, limit)
+
+    def _take_refusal(self, client: Client, code: ReasonCode, key: int | None, topic: str) -> None:
+        # MQTT 5 says it where 3.1.1 could only acknowledge.
+        if key is not None:
+            # The event stays in the outbox, for a broker that has changed its mind.
+            client.fail(
+                Fault(
+                    f"it refused an event on {topic} ({code})",
+                    "give this user the right to write there",
+                    str(code) == "Not authorized",
+                )
+            )
+        elif topic not in self._refused and len(self._refused) < 100:
+            self._refused.add(topic)
+            logger.warning("the broker refused a message on %s (%s)", topic, code)
+
+    def _configure(self, client: Client) -> None:
         client.will_set(self.topics.status, OFFLINE, qos=1, retain=True)
         client.on_publish = self._on_publish
+        self._inbox.attach(client)
 
     def _on_publish(
         self,
-        _client: paho.Client,
+        client: paho.Client,
         _userdata: object,
         mid: int,
-        _code: ReasonCode,
+        code: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        assert isinstance(client, Client)
         with self._lock:
             if mid in self._unacknowledged:
-                self._settle(self._unacknowledged.pop(mid))
+                self._settle(client, code, *self._unacknowledged.pop(mid))
             else:
                 # Acknowledged before `_send` had learnt the number of its message.
-                self._acknowledged_early.add(mid)
+                self._acknowledged_early[mid] = code
 
-    def _on_up(self, client: paho.Client) -> None:
+    def _on_up(self, client: Client) -> Fault | None:
+        self._presence.release(client)
+        self._inbox.ask_direct(client)
+        fault = self._presence.claim(client)
+        if fault is not None:
+            return fault
         with self._sending:
             with self._lock:
-                retained = dict(self._retained)
-                waiting = self._outbox.items()
+                retained = self._retained
+                self._retained = {topic: payload for topic, payload in retained.items() if payload}
             self._send(client, self.topics.status, ONLINE, retain=True)
             for topic, payload in retained.items():
                 self._send(client, topic, payload, retain=True)
-            now_s = time.monotonic()
-            for queued in waiting:
-                event = queued.event
-                waited_s = round(event.queued_s + now_s - queued.put_s, 3)
-                payload = replace(event, queued_s=waited_s).to_json()
-                topic = self.topics.event(event.source)
-                self._send(client, topic, payload, retain=False, key=queued.key)
+            # After the state is told, so that an answer to a retained message comes behind it.
+            self._inbox.ask(client)
             with self._lock:
                 self._live = client
+                self._sent, self._behind = None, len(self._outbox) > 0
+                actions = tuple(self._actions)
+            self._wake.set()
+        for action in actions:
+            self._inbox.post(action)
+        return None
 
     def _on_down(self) -> None:
+        self._presence.release()
         with self._sending, self._lock:
             self._live = None
+            self._overruled = False
             self._unacknowledged.clear()
             self._acknowledged_early.clear()
             self._lock.notify_all()
@@ -366,7 +552,10 @@ class Subscriber:
 
     on_event : called in the network thread for each event; repeats are dropped
     on_status : called with the device id and whether it is online
-    device_id : listen to one device only
+    device_ids : listen to these devices only; none: to all
+    client_id : the broker keeps events for a listener of this name while it is away
+    hold : the broker is told that an event has arrived by `acknowledge`, and not before: one that
+        is not acknowledged comes again with the next connection of `client_id`
     on_state : told of each change of connection instead of the log, with the state and the line
         for a person; called in the supervisor thread
 
@@ -382,7 +571,9 @@ class Subscriber:
         on_event: Callable[[SoundEvent], None],
         *,
         base_topic: str = DEFAULT_BASE_TOPIC,
-        device_id: str | None = None,
+        device_ids: Sequence[str] = (),
+        client_id: str | None = None,
+        hold: bool = False,
         on_status: Callable[[str, bool], None] | None = None,
         on_state: Callable[[LinkState, str], None] | None = None,
     ) -> None:
@@ -391,20 +582,24 @@ class Subscriber:
         self._on_event = on_event
         self._on_status = on_status
         self._base = base_topic
-        self._events = event_filter(base_topic, device_id)
-        self._statuses = status_filter(base_topic, device_id)
+        devices = device_ids or (None,)
+        self._events = [event_filter(base_topic, device) for device in devices]
+        self._statuses = [status_filter(base_topic, device) for device in devices]
+        self._hold = hold
+        self._lock = threading.Lock()
+        # Where to acknowledge each event that is held: its connection and its message's number.
+        self._held: dict[SoundEventKey, tuple[paho.Client, int]] = {}
         self._seen: OrderedDict[SoundEventKey, None] = OrderedDict()
         self._reported: set[str] = set()
-        self._granted = threading.Event()
-        self._codes: list[ReasonCode] = []
         self._link = Link(
             settings,
             # No two listeners may share an id: the broker would end the older connection.
-            f"soundpost-listener-{uuid7()}",
+            client_id or f"soundpost-listener-{uuid7()}",
             configure=self._configure,
             on_up=self._on_up,
-            on_down=self._granted.clear,
+            on_down=lambda: None,
             on_state=on_state,
+            persistent=client_id is not None,
         )
 
     def start(self) -> Subscriber:
@@ -427,45 +622,41 @@ class Subscriber:
         """Return once every later event will be received; raises as `Publisher.wait_connected`."""
         self._link.wait_connected(timeout_s, first_failure)
 
+    def acknowledge(self, event: SoundEvent) -> None:
+        """Tell the broker that an event, as `on_event` was given it, need not come again."""
+        with self._lock:
+            held = self._held.pop(_event_key(event), None)
+        if held is not None:
+            client, message = held
+            client.ack(message, 1)
+
     def close(self, timeout_s: float = 2.0) -> None:
         """Disconnect; no callback runs afterwards."""
         self._link.close(timeout_s)
 
-    def _configure(self, client: paho.Client) -> None:
-        client.on_subscribe = self._on_subscribe
+    def _configure(self, client: Client) -> None:
+        client.manual_ack_set(self._hold)
         client.on_message = self._on_message
 
-    def _on_subscribe(
-        self,
-        _client: paho.Client,
-        _userdata: object,
-        _mid: int,
-        codes: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        self._codes = codes
-        self._granted.set()
-
-    def _on_up(self, client: paho.Client) -> Fault | None:
-        self._granted.clear()
-        client.subscribe([(self._events, 1), (self._statuses, 1)])
-        if not self._granted.wait(self._link.settings.timeout_s):
-            return Fault(
-                f"no answer to the subscription within {self._link.settings.timeout_s:g} s",
-                "look at the broker's log",
-            )
-        if any(code.is_failure for code in self._codes):
-            return Fault(f"not authorised to read {self._events}", CREDENTIALS, True)
-        return None
+    def _on_up(self, client: Client) -> Fault | None:
+        return client.listen_to([*self._events, *self._statuses])
 
     def _on_message(
-        self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage
+        self, client: paho.Client, _userdata: object, message: paho.MQTTMessage
     ) -> None:
-        levels = message.topic[len(self._base) + 1 :].split("/")
-        if levels[-1] == "status" and len(levels) == 2:
+        held = False
+        try:
+            levels = message.topic[len(self._base) + 1 :].split("/")
+        except UnicodeDecodeError:
+            # paho decodes a topic when it is asked for; raised here, this ends its thread.
+            self.unreadable += 1
+            levels = []
+        if len(levels) == 2 and levels[1] == "status":
             self._take_status(levels[0], message)
-        else:
-            self._take_event(message)
+        elif levels:
+            held = self._take_event(client, message)
+        if self._hold and not held:
+            client.ack(message.mid, message.qos)
 
     def _take_status(self, device_id: str, message: paho.MQTTMessage) -> None:
         if self._on_status is None:
@@ -475,20 +666,29 @@ class Subscriber:
         else:
             self._skip(message, "expected online or offline")
 
-    def _take_event(self, message: paho.MQTTMessage) -> None:
+    def _take_event(self, client: paho.Client, message: paho.MQTTMessage) -> bool:
+        """Pass an event on; whether its acknowledgement is left to `acknowledge`."""
         try:
             event = SoundEvent.from_json(bytes(message.payload), f"event on {message.topic}")
         except InputError as exc:
             self._skip(message, str(exc))
-            return
+            return False
         key = _event_key(event)
-        if key in self._seen:
+        with self._lock:
+            repeat = key in self._seen
+            held = self._hold and message.qos == 1 and (not repeat or key in self._held)
+            if held:
+                # A repeat of what is still held came on a new connection: the old one's number
+                # means nothing there.
+                self._held[key] = (client, message.mid)
+        if repeat:
             self._seen.move_to_end(key)
-            return
+            return held
         self._seen[key] = None
         if len(self._seen) > self._REMEMBERED:
             self._seen.popitem(last=False)
         self._on_event(event)
+        return held
 
     def _skip(self, message: paho.MQTTMessage, why: str) -> None:
         self.unreadable += 1
@@ -499,9 +699,9 @@ class Subscriber:
         logger.warning("skipped a message of %d bytes: %s", len(message.payload), why)
 
 
-SoundEventKey = tuple[str, str, float, object]
+SoundEventKey = tuple[str, str, float, float | None]
 
 
 def _event_key(event: SoundEvent) -> SoundEventKey:
-    """What two copies of one message share; `queued_s` differs between them."""
-    return (event.id, event.phase, event.score, event.offset)
+    """What two copies of one message share; `queued_s` differs, and times that were set right."""
+    return (event.id, event.phase, event.score, event.duration_s)

@@ -47,6 +47,7 @@ class Pipeline:
 
     Attributes
     ----------
+    bundle, interpreter, rate_hz, detector : as given and made
     samples, gaps, windows : samples pushed, jumps in their numbers, windows scored
     """
 
@@ -63,7 +64,7 @@ class Pipeline:
         front_end = manifest.front_end
         self.bundle = bundle
         self.rate_hz = rate_hz
-        self._interpreter = interpreter
+        self.interpreter = interpreter
         self._channel = channel
         self._n_frames = manifest.n_frames
         self._hop_frames = manifest.hop_samples // front_end.hop_length
@@ -92,6 +93,17 @@ class Pipeline:
         """Position at the source's rate of a position at the front end's rate."""
         front_end_rate = self.bundle.manifest.front_end.sample_rate_hz
         return round(sample * self.rate_hz / front_end_rate)
+
+    @property
+    def wanted(self) -> int:
+        """Samples of the source that the next window still lacks, at least 1.
+
+        What the resampler's filter holds back comes on top, a few hundredths of a second.
+        """
+        front_end = self.bundle.manifest.front_end
+        n_there = len(self._frames) * front_end.hop_length + self._stream.n_held
+        lacking = front_end.samples_of(self._n_frames) - n_there
+        return max(1, math.ceil(lacking * self.rate_hz / front_end.sample_rate_hz))
 
     def push(self, block: AudioBlock) -> Iterator[ScoredWindow]:
         """Add a block; yield every window that it completes.
@@ -139,7 +151,7 @@ class Pipeline:
                 else self._frames[: self._n_frames]
             )
             first = self._next_window
-            scores = self._interpreter.run(self._frames[: self._n_frames]).scores
+            scores = self.interpreter.run(self._frames[: self._n_frames]).scores
             detections = tuple(self.detector.update(first, scores, fresh))
             self._frames = self._frames[self._hop_frames :]
             self._first_frame += self._hop_frames

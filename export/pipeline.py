@@ -53,6 +53,10 @@ from soundpost.train.windows import HOP_FRAMES
 
 # Windows that both device runtimes are compared on; tflite-runtime takes 5 ms for each.
 N_RUNTIME_WINDOWS = 200
+# Words of labels, as in AudioSet's ontology, that mean intelligible voices.
+_SPEECH_WORDS = frozenset(
+    ("conversation", "narration", "shout", "speaking", "speech", "talking", "voice", "whispering")
+)
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,11 @@ def created_time(run: TrainedRun) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def means_speech(label: str) -> bool:
+    """Whether a label names people who speak, such as `speech` or `Male speech, man speaking`."""
+    return not _SPEECH_WORDS.isdisjoint(re.findall(r"[a-z]+", label.lower()))
+
+
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
 
@@ -273,6 +282,7 @@ def _manifest(
         classes=judged.classes,
         quantisation=load_interpreter(converted.models.int8).quantisation,
         logit_limit=LOGIT_LIMIT,
+        speech_labels=tuple(label for label in run.labels if means_speech(label)),
         licence=options.licence,
         training_data=training_data(windows.trained_on, data_name),
     )

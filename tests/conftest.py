@@ -8,12 +8,21 @@ other missing module is a failure, as it should be.
 
 import ast
 import inspect
+import os
+import signal
+import tempfile
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Sensors of these tests are seen by no other, nor by those of tests that run beside them.
+_RUNTIME = tempfile.TemporaryDirectory(prefix="soundpost-")
+os.environ["XDG_RUNTIME_DIR"] = _RUNTIME.name
+# A shell starts its background jobs with Ctrl-C ignored, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Pace is measured by the benchmarks: a property holds on a loaded or emulated machine as well.
 settings.register_profile(

@@ -10,7 +10,7 @@ import torch
 
 from soundpost.device.audio import read_clip
 from soundpost.device.bundle import open_bundle, starter_bundle_path
-from soundpost.device.capture import open_file
+from soundpost.device.file_source import open_file
 from soundpost.device.pipeline import Pipeline
 from soundpost.train.checkpoint import load_tensors
 from soundpost.train.clips import load_waveforms, read_clip_set

@@ -20,14 +20,16 @@ import numpy as np
 from soundpost.device.broker import LoopbackBroker
 from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.command import Command
-from soundpost.device.daemon import Daemon, SourcePlan
+from soundpost.device.daemon import Daemon
 from soundpost.device.errors import BrokerError, UsageError
-from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.events import SoundEvent
 from soundpost.device.files import write_atomically
 from soundpost.device.interrupt import handle_interrupts, interrupts_wait
 from soundpost.device.mqtt import Publisher, Subscriber
-from soundpost.device.mqtt_link import BrokerSettings
+from soundpost.device.observer import Observer
+from soundpost.device.plan import SourcePlan
 from soundpost.device.soundscape import soundscape
+from soundpost.device.topics import Topics
 
 _DESCRIPTION = """\
 Plays a synthesised soundscape (alarms, knocks, tones, noise) into the sensor in real time, with
@@ -44,7 +46,7 @@ _DEVICE = "demo"
 _SOURCE = "soundscape"
 
 
-class _Listener:
+class _Listener(Observer):
     """Collects alerts as they arrive and measures how long they took.
 
     Called in the threads of the source and of MQTT, which must not be held up: `show` prints.
@@ -62,11 +64,11 @@ class _Listener:
         # (label, seconds of the soundscape at the onset, at the arrival) of each start
         self.starts: list[tuple[str, float, float]] = []
 
-    def decided(self, event: SoundEvent, window_ended_s: float) -> None:
+    def reported(self, event: SoundEvent, decided_s: float) -> None:
         """Note an event just sent, and when the window that decided it ended."""
         with self._lock:
             self.sent += 1
-            self._decided_s[event.id, event.phase] = window_ended_s
+            self._decided_s[event.id, event.phase] = decided_s
 
     def arrived(self, event: SoundEvent) -> None:
         """Take an alert that came over MQTT."""
@@ -149,17 +151,17 @@ def _run(arguments: argparse.Namespace) -> int:
         content = io.BytesIO()
         soundfile.write(content, np.clip(samples, -1, 1), _RATE_HZ, format="WAV")
         write_atomically(wav, content.getvalue())
-        address = BrokerSettings(broker.host, broker.port)
+        address = broker.settings
         topics = Topics("soundpost", _DEVICE)
         states = [(_SOURCE, label) for label in manifest.labels]
         with (
-            Subscriber(address, listener.arrived, device_id=_DEVICE) as subscriber,
+            Subscriber(address, listener.arrived, device_ids=[_DEVICE]) as subscriber,
             Publisher(address, topics, states=states) as publisher,
         ):
             subscriber.wait_connected(10.0)
             publisher.wait_connected(10.0)
             plan = SourcePlan(_SOURCE, f"file:{wav}", bundle, interpreter, manifest.classes)
-            daemon = Daemon([plan], _DEVICE, publisher, on_event=listener.decided)
+            daemon = Daemon([plan], _DEVICE, publisher, [listener])
             listener.began_s = time.monotonic()
             daemon.start()
             try:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 
-from soundpost.device.capture import InputDevice, list_inputs
 from soundpost.device.command import Command
+from soundpost.device.inputs import InputDevice
+from soundpost.device.microphone_source import list_inputs
 
 DESCRIPTION = """\
 List the sound inputs of this machine. NAME is what a source is called after `mic:`, and stays
-the same over restarts; * marks the input that a plain `mic:` means.
+the same over restarts: a USB microphone's serial number, or its port where it has none of its own,
+or the id of a sound card. The other names mean the same input now. * marks the input that a plain
+`mic:` means.
 
 examples:
   soundpost devices                    a table
-  soundpost devices --json             for a program: {"schema", "inputs": [{"name", "alsa_card",
-                                       "portaudio_name", "n_channels", "default_rate_hz",
-                                       "is_default", "index"}, ...]}
-  soundpost run --source mic:NAME      listen with one of them
+  soundpost devices --json             for a program: {"schema", "inputs": [{"name",
+                                       "other_names", "portaudio_name", "portaudio_index",
+                                       "alsa_card", "n_channels", "default_rate_hz",
+                                       "is_default", "user"}, ...]}
+  soundpost run --source mic:NAME      listen with one of them: mic:usb-1-1.2, mic:serial-0A17F2
 
 exit codes: 0 listed, also when there is none; 5 PortAudio is missing or failed
 """
@@ -30,16 +33,15 @@ NO_INPUTS = (
 
 
 def _table(inputs: list[InputDevice]) -> str:
-    rows = [["", "NAME", "ALSA CARD", "CHANNELS", "DEFAULT RATE", "PORTAUDIO NAME"]]
+    rows = [["", "NAME", "CHANNELS", "DEFAULT RATE", "OTHER NAMES"]]
     for item in inputs:
         rows.append(
             [
                 "*" if item.is_default else "",
                 item.name,
-                item.alsa_card or "-",
-                str(item.n_channels),
-                f"{item.default_rate_hz} Hz",
-                item.portaudio_name,
+                str(item.n_channels) if item.portaudio_index >= 0 else "-",
+                f"{item.default_rate_hz} Hz" if item.portaudio_index >= 0 else _why_closed(item),
+                ", ".join(item.other_names) or "-",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -49,6 +51,10 @@ def _table(inputs: list[InputDevice]) -> str:
     )
 
 
+def _why_closed(item: InputDevice) -> str:
+    return "cannot be opened" if item.user is None else f"in use by process {item.user}"
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -56,7 +62,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     inputs = list_inputs()
     if arguments.json:
-        listing = {"schema": "soundpost.devices/1", "inputs": [asdict(item) for item in inputs]}
+        listing = {"schema": "soundpost.devices/1", "inputs": [item._asdict() for item in inputs]}
         print(json.dumps(listing, ensure_ascii=False))
     else:
         print(_table(inputs) if inputs else NO_INPUTS)

@@ -15,13 +15,15 @@ from tqdm import tqdm
 
 from soundpost.device.audio import Channel, check_channel
 from soundpost.device.bundle import open_bundle, starter_bundle_path
-from soundpost.device.capture import BlockSource, open_file
+from soundpost.device.capture import BlockSource
 from soundpost.device.command import Command
 from soundpost.device.detector import Detection
 from soundpost.device.errors import InputError, UsageError
+from soundpost.device.file_source import open_file
 from soundpost.device.files import write_atomically
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.device.level_table import print_levels
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 
 _DESCRIPTION = """\
@@ -33,6 +35,8 @@ examples:
   soundpost replay street.wav --bundle my.bundle --channel 2
   soundpost replay night.flac --label smoke_alarm --json | jq .
   soundpost replay door.wav --scores scores.csv     every window's scores, for a spreadsheet
+  soundpost replay street.wav --levels              LAeq, LAFmax, L10, L50, L90 ... by the minute
+  soundpost replay street.wav --levels --interval 1 --profile porch.toml --json
 
 With --json each line is {"label", "onset_s", "offset_s", "score", "threshold"}.
 """
@@ -52,7 +56,18 @@ def _add(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(RUNTIME_CHOICES)} (slower kernels; on x86_64 the same events whatever "
         "runtime is installed)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object per event")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per event, or per interval of levels"
+    )
+    levels = parser.add_argument_group("levels, in place of events")
+    levels.add_argument("--levels", action="store_true", help="print sound levels")
+    levels.add_argument(
+        "--interval", type=float, metavar="S", help="seconds of each line (default 60)"
+    )
+    levels.add_argument(
+        "--profile", type=Path, metavar="FILE", help="of the microphone; without it: dBFS"
+    )
+    levels.add_argument("--bands", action="store_true", help="third-octave bands too")
 
 
 def parse_channel(text: str) -> Channel:
@@ -94,7 +109,31 @@ def _windows(source: BlockSource, pipeline: Pipeline) -> Iterator[ScoredWindow]:
         yield from pipeline.finish()
 
 
+def _run_levels(arguments: argparse.Namespace) -> int:
+    for name in ("bundle", "label", "scores"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name}: is about events, and --levels prints none; leave one out")
+    interval_s = 60.0 if arguments.interval is None else arguments.interval
+    if not 1.0 <= interval_s <= 3_600.0:
+        raise UsageError(f"--interval {interval_s:g}: expected 1 to 3600 seconds")
+    print_levels(
+        arguments.file,
+        parse_channel(arguments.channel),
+        interval_s=interval_s,
+        profile=arguments.profile,
+        bands=arguments.bands,
+        as_json=arguments.json,
+    )
+    return 0
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.levels:
+        return _run_levels(arguments)
+    for name in ("interval", "profile", "bands"):
+        value = getattr(arguments, name)
+        if value is not None and value is not False:
+            raise UsageError(f"--{name}: is about levels; add --levels")
     with interrupts_wait():
         bundle, interpreter, _ = open_bundle(
             arguments.bundle or starter_bundle_path(), arguments.runtime

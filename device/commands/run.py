@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from soundpost.device.broker import LoopbackBroker
-from soundpost.device.bundle import Bundle, open_bundle, starter_bundle_path
+from soundpost.device.broker_settings import BrokerSettings
+from soundpost.device.clips import Clips
 from soundpost.device.command import Command
-from soundpost.device.config import Settings, SourceSettings, load_settings, parse_override
-from soundpost.device.daemon import Daemon, SourcePlan
-from soundpost.device.errors import BrokerError, SoundpostError, UsageError
-from soundpost.device.events import SoundEvent, Topics
+from soundpost.device.config import load_settings, parse_override
+from soundpost.device.control import Control
+from soundpost.device.daemon import Daemon
+from soundpost.device.discovery import Discovery
+from soundpost.device.disk_outbox import DiskOutbox
+from soundpost.device.errors import BrokerError, ConfigError, SoundpostError, UsageError
+from soundpost.device.events import SoundEvent
+from soundpost.device.health import Health
+from soundpost.device.home_assistant import AnnouncedSource
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.device.monitor import Monitor
 from soundpost.device.mqtt import Publisher
-from soundpost.device.mqtt_link import BrokerSettings, LinkState
+from soundpost.device.mqtt_link import LinkState
+from soundpost.device.notify import Notifier
+from soundpost.device.observer import Observer
+from soundpost.device.overlay import load_overlay
+from soundpost.device.plan import SourcePlan, plan_sources
+from soundpost.device.remote import Remote
+from soundpost.device.settings import Settings, SourceSettings, nearest
+from soundpost.device.speech import SpeechGate
+from soundpost.device.topics import Topics
+from soundpost.device.watchdog import Watchdog
 
 _DESCRIPTION = """\
 Listens and publishes alerts over MQTT until it is stopped (Ctrl-C, or SIGTERM from systemd).
 
 Without a settings file: the default microphone, the starter bundle, and a broker of its own on
 127.0.0.1:1883 for programs on this machine. Any value of the file can be given on the command line.
+
+An alert waits on disk until the broker has it, through restarts and power cuts. The file is
+outbox-DEVICE.sqlite3 in $STATE_DIRECTORY (systemd), else in $XDG_STATE_HOME/soundpost, else in
+~/.local/state/soundpost; or outbox.path.
 
 examples:
   soundpost run
@@ -42,11 +63,19 @@ a settings file:
   host = "192.168.1.2"
   username = "porch"
   password_file = "/etc/soundpost/password"          # or SOUNDPOST_MQTT_PASSWORD
+  [outbox]
+  path = "/media/usb/outbox.sqlite3"
+  max_size_mb = 20                                   # beyond, the oldest alerts are given up
+  max_age_days = 30
   [source.yard]
   url = "mic:seeed2micvoicec"
   channel = 0
+  profile = "yard.toml"                              # of the microphone: response, sensitivity
   [class.smoke_alarm]
   onset = 0.6
+  [levels]
+  enabled = true                                     # publish LAeq, LAFmax, L10, L50, L90 ...
+  interval_s = 60
 """
 
 
@@ -105,32 +134,21 @@ def _source_names(config: Path | None, overrides: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found)) or [default.name]
 
 
-def plan_sources(settings: Settings) -> list[SourcePlan]:
-    """Load every source's bundle (each file once) and apply the settings' thresholds."""
-    loaded: dict[Path, Bundle] = {}
-    plans = []
-    runtime, threads = settings.model.runtime, settings.model.threads
-    for source in settings.sources:
-        path = source.bundle or settings.model.bundle or starter_bundle_path()
-        if path in loaded:
-            # An interpreter holds tensors of one invocation: each source's thread needs its own.
-            bundle = loaded[path]
-            interpreter = bundle.load_interpreter(runtime, threads)
-        else:
-            bundle, interpreter, _ = open_bundle(path, runtime, threads)
-            loaded[path] = bundle
-        plans.append(
-            SourcePlan(
-                source.name,
-                source.url,
-                bundle,
-                interpreter,
-                settings.detector_classes(bundle.manifest.classes),
-                source.channel,
-                dict(source.options),
+def speech_gate(settings: Settings, plans: Sequence[SourcePlan]) -> SpeechGate | None:
+    """What every clip must pass; None where none are kept.
+
+    Raises ConfigError for a label that no bundle has, MissingExtraError without a detector.
+    """
+    if not settings.clips.enabled:
+        return None
+    known = list(dict.fromkeys(label for plan in plans for label in plan.bundle.manifest.labels))
+    for label in settings.clips.labels:
+        if label not in known:
+            raise ConfigError(
+                f"{settings.path or 'settings'}: [clips] labels: no bundle has {label!r}"
+                f"{nearest(label, known) or '; take it out'}"
             )
-        )
-    return plans
+    return SpeechGate()
 
 
 @contextlib.contextmanager
@@ -139,7 +157,7 @@ def _broker(settings: Settings) -> Iterator[tuple[BrokerSettings, str]]:
         yield settings.mqtt, "broker"
         return
     with LoopbackBroker(settings.broker_port) as broker:
-        yield BrokerSettings(broker.host, broker.port), "own broker"
+        yield broker.settings, "own broker"
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -148,22 +166,52 @@ def _run(arguments: argparse.Namespace) -> int:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopping.set()
 
+    reloading = threading.Event()
+
+    def reload(_signal: int, _frame: FrameType | None) -> None:
+        reloading.set()
+
     # systemd stops a service with SIGTERM: the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, stop)
+    # Not before the daemon runs: until then there is nothing to reload, and the signal must not
+    # end the process either.
+    signal.signal(signal.SIGHUP, reload)
+    notifier = Notifier.from_environment()
+    if notifier.watchdog_s is not None:
+        # systemd ends a sensor that hangs with SIGABRT: the log shows where every thread stood.
+        faulthandler.enable()
     settings = _settings(arguments)
     with interrupts_wait():
-        plans = plan_sources(settings)
+        overlay = load_overlay(settings.overlay_path)
+        plans = plan_sources(settings, overlay)
+        gate = speech_gate(settings, plans)
+    settings.home_assistant.check_labels(
+        [label for plan in plans for label in plan.bundle.manifest.labels]
+    )
     if arguments.check:
         for plan in plans:
             manifest = plan.bundle.manifest
             print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
+            _tell_levels(plan)
         return 0
     interrupted = False
-    with _broker(settings) as (address, kind):
+    with (
+        DiskOutbox(settings.outbox) as outbox,
+        _broker(settings) as (address, kind),
+        contextlib.ExitStack() as stack,
+    ):
         topics = Topics(settings.base_topic, settings.device_id)
         states = [(plan.name, label) for plan in plans for label in plan.bundle.manifest.labels]
-        publisher = Publisher(address, topics, states=states, on_state=_tell_state).start()
-        daemon = Daemon(plans, settings.device_id, publisher, on_event=_tell_event)
+        publisher = Publisher(address, topics, states=states, outbox=outbox, on_state=_tell_state)
+        discovery = _discovery(settings, plans, publisher)
+        publisher.start()
+        watchdog = Watchdog(notifier)
+        metrics = _offer_metrics(settings, publisher, stack)
+        clips = None if gate is None else Clips(settings.clips, gate)
+        monitor = Monitor(settings.device_id, publisher)
+        observers = [_Teller(), watchdog, monitor, *metrics]
+        daemon = Daemon(plans, settings.device_id, publisher, observers, clips)
+        monitor.start(lambda: daemon.plans)
         for plan in plans:
             manifest = plan.bundle.manifest
             _say(
@@ -171,53 +219,175 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"{manifest.name} {manifest.version} ({len(manifest.labels)} labels); "
                 f"{kind} {address.address}; Ctrl-C ends it"
             )
+            _tell_levels(plan)
+
+        def take(new: Settings, plans: Sequence[SourcePlan]) -> None:
+            remote.use(new.commands)
+            wanted = new.home_assistant.resolved(settings.mqtt is not None)
+            discovery.update(announced_sources(plans), wanted)
+
+        control = Control(
+            lambda: _settings(arguments),
+            settings,
+            overlay,
+            daemon,
+            publisher,
+            on_settings=take,
+        )
+        remote = Remote(control, publisher, settings.commands).start()
+        if clips is not None:
+            _say(f"clips without speech are kept in {settings.clips.folder}")
         daemon.start()
-        failed: set[str] = set()
         try:
             while not stopping.is_set() and not daemon.wait(0.2):
-                _tell_errors(daemon, failed)
+                if reloading.is_set():
+                    reloading.clear()
+                    watchdog.reloading()
+                    _reload(control)
+                watchdog.tend(daemon.listening)
         except KeyboardInterrupt:
             interrupted = True
+        notifier.stopping("hands over what waits")
+        remote.close()
         daemon.stop()
         daemon.wait(5.0)
-        lost = publisher.close()
-    _tell_errors(daemon, failed)
+        monitor.close()
+        discovery.close()
+        monitor.close()
+        waiting = publisher.close()
+        outbox.close()
+        if clips is not None:
+            clips.close()
     for name, totals in daemon.totals.items():
         _say(
             f"{name}: {totals.seconds:.1f} s heard, {totals.windows} windows scored, "
-            f"{totals.events} events"
+            f"{totals.events} events{_clips_of(clips, name)}"
         )
     for error in daemon.errors.values():
         return error.exit_code if isinstance(error, SoundpostError) else 1
-    if lost:
+    if waiting:
+        lost = outbox.in_memory
+        kept = f"{waiting - lost} wait in {outbox.path} for the next start"
         raise BrokerError(
-            f"MQTT broker at {address.address}: {lost} messages were not delivered: start it "
-            "before the sensor ends, or check host and port"
+            f"MQTT broker at {address.address}: {waiting} messages were not delivered, {kept}"
+            f"{f', {lost} are lost' if lost else ''}: start it, or check host and port"
         )
     return 130 if interrupted else 0
 
 
-def _tell_state(_state: LinkState, line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _reload(control: Control) -> None:
+    """SIGHUP, as `systemctl reload` sends it."""
+    try:
+        _say(control.reload())
+    except SoundpostError as error:
+        _tell(f"settings were not reloaded: {error}")
 
 
-def _tell_event(event: SoundEvent, _window_ended_s: float) -> None:
-    _say(
-        f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} score {event.score:.2f}"
+def _offer_metrics(
+    settings: Settings, publisher: Publisher, stack: contextlib.ExitStack
+) -> list[Observer]:
+    """What counts for Prometheus, until the stack ends; nothing where it is not asked for."""
+    if settings.metrics.port is None:
+        return []
+    # Only here: it takes memory that most sensors do not need.
+    try:
+        from soundpost.device.metrics import Metrics, MetricsServer
+
+        metrics = Metrics(settings.device_id, publisher)
+        stack.enter_context(MetricsServer(settings.metrics, metrics))
+    except ModuleNotFoundError as error:
+        told = f"[metrics] needs the package {error.name}: install soundpost[metrics]"
+    except UsageError as error:
+        told = str(error)
+    else:
+        return [metrics]
+    _tell(f"{told}; it listens without")
+    return []
+
+
+def announced_sources(plans: Sequence[SourcePlan]) -> list[AnnouncedSource]:
+    """What Home Assistant is told of the sources."""
+    return [
+        AnnouncedSource(
+            plan.name,
+            tuple(plan.bundle.manifest.labels),
+            plan.levels.interval_s if plan.levels is not None and plan.levels.publish else None,
+            plan.levels is not None and plan.levels.profile.calibrated,
+        )
+        for plan in plans
+    ]
+
+
+def _discovery(settings: Settings, plans: Sequence[SourcePlan], publisher: Publisher) -> Discovery:
+    wanted = settings.home_assistant.resolved(settings.mqtt is not None)
+    discovery = Discovery(publisher, wanted, announced_sources(plans))
+    # A broker of our own forgets everything when we end: there is nothing to take back.
+    if settings.mqtt is not None or wanted.discovery != "off":
+        discovery.start()
+    return discovery
+
+
+def _clips_of(clips: Clips | None, source: str) -> str:
+    if clips is None:
+        return ""
+    counts = ", ".join(f"{count} {what}" for what, count in clips.counts(source).items())
+    return f"; clips: {counts}"
+
+
+def _tell_levels(plan: SourcePlan) -> None:
+    """One line on a source's levels, which says so where they are not calibrated."""
+    levels = plan.levels
+    if levels is None:
+        return
+    unit = (
+        f"in dB SPL by the profile {levels.profile.name}"
+        if levels.profile.calibrated
+        else "in dBFS, not calibrated: no profile gives a sensitivity"
     )
+    what = f"levels every {levels.interval_s:g} s" if levels.publish else "levels of events"
+    _say(f"{plan.name}: {what} {unit}")
+
+
+def _tell_state(_state: LinkState, line: str) -> None:
+    _tell(line)
+
+
+class _Teller(Observer):
+    """Prints events, and sources that are lost or come back."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, str | None] = {}
+
+    def reported(self, event: SoundEvent, decided_s: float) -> None:
+        _say(
+            f"{event.onset:%H:%M:%S} {event.source} {event.label} {event.phase} "
+            f"score {event.score:.2f}"
+        )
+
+    def health(self, health: Health) -> None:
+        before = self._failing.get(health.source)
+        now = health.reason if health.state == "failed" else None
+        self._failing[health.source] = now
+        if now is not None and now != before:
+            _tell(f"source {health.source}: {now}")
+        elif now is None and before is not None:
+            _tell(f"source {health.source}: listens again")
 
 
 def _say(text: str) -> None:
     # A sensor goes on where nobody reads what it prints any more: its alerts go to the broker.
     with contextlib.suppress(BrokenPipeError):
-        print(text, flush=True)
+        _write(sys.stdout, text)
 
 
-def _tell_errors(daemon: Daemon, told: set[str]) -> None:
-    for name, error in daemon.errors.items():
-        if name not in told:
-            told.add(name)
-            print(f"source {name}: {error}", file=sys.stderr, flush=True)
+def _tell(line: str) -> None:
+    _write(sys.stderr, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    # At once, unlike print(): sources and broker speak in threads of their own.
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 COMMAND = Command("listen and publish alerts", _DESCRIPTION, _add, _run)

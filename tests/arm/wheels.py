@@ -37,9 +37,10 @@ def applies(requirement: Requirement, python: str, machine: str) -> bool:
 
 
 def device_requirements() -> list[Requirement]:
-    """What soundpost[device] asks for."""
+    """What soundpost[device,clips,metrics] asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["device"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["device"] + extras["clips"] + extras["metrics"]
     return [Requirement(line) for line in lines]
 
 

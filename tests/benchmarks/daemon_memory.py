@@ -95,6 +95,7 @@ def main() -> None:
             f"--set=source.mic0.url=file:{wav}",
         ]
         command += ["--set=source.mic0.loop=true", "--set=broker.port=0"]
+        command += [f"--set=outbox.path={Path(folder, 'outbox.sqlite3')}"]
         command += [f"--bundle={arguments.bundle}"] if arguments.bundle else []
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         assert process.stdout is not None

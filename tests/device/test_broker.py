@@ -14,7 +14,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.broker import LoopbackBroker
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError, UsageError
+from soundpost.device.mqtt import Subscriber
 
 
 @pytest.fixture
@@ -293,3 +295,17 @@ def test_it_costs_the_daemon_few_megabytes() -> None:
     assert done.stderr == ""
     # 5 MB were measured; of the daemon's 150 MB the broker may take a tenth.
     assert float(done.stdout) < 15
+
+
+def test_version_5_is_refused_at_once_so_that_a_client_can_fall_back() -> None:
+    with LoopbackBroker(0) as broker:
+        began_s = time.monotonic()
+        with Subscriber(BrokerSettings(port=broker.port), lambda _event: None) as subscriber:
+            subscriber.wait_connected(20, first_failure=True)
+        assert time.monotonic() - began_s < BrokerSettings.timeout_s
+        only_5 = BrokerSettings(port=broker.port, version="5")
+        with (
+            Subscriber(only_5, lambda _event: None) as refused,
+            pytest.raises(BrokerError, match="does not speak MQTT 5"),
+        ):
+            refused.wait_connected(20)

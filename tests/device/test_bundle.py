@@ -127,6 +127,20 @@ def test_unknown_fields_are_kept() -> None:
     assert renamed == table | {"name": "other"}
 
 
+def test_labels_of_speech() -> None:
+    table = json.loads(EXAMPLE.read_bytes())
+    assert Manifest.from_json(EXAMPLE.read_bytes()).speech_labels == ()
+    label = table["labels"][1]
+    manifest = Manifest.from_json(json.dumps(table | {"speech_labels": [label]}).encode())
+    assert manifest.speech_labels == (label,)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    none = json.loads(replace(manifest, speech_labels=()).to_json())
+    assert none["speech_labels"] == []
+    for wrong in (["speech"], label, [1], None):
+        with pytest.raises(BundleError, match="manifest: speech_labels"):
+            Manifest.from_json(json.dumps(table | {"speech_labels": wrong}).encode())
+
+
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_is_refused(raw: bytes, data: st.DataObject) -> None:
@@ -198,6 +212,8 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("onset", lambda t: t["classes"][0].update(onset=1.5), r"classes\[0\].*onset is 1.5"),
     ("text", lambda t: t["classes"][0].update(onset="0.5"), r"classes\[0\].onset is '0.5'.*float"),
     ("infinite", lambda t: t.update(logit_limit=1e999), "Infinity is no JSON number"),
+    ("huge", lambda t: t.update(logit_limit=10**400), r"logit_limit is 10*\.\.\.: expected"),
+    ("long", lambda t: t.update(schema="a" * 9_000), r"schema is 'a{76}\.\.\.: this"),
     ("window", lambda t: t.update(window_samples=1_841), "window_samples is 1841.*whole number"),
     ("hop", lambda t: t.update(hop_samples=801), "hop_samples is 801.*multiple.*160"),
     (

@@ -6,18 +6,21 @@ import shutil
 import subprocess
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.clock import SampleClock, clock_synchronised
+from soundpost.device.clock import Moment, SampleClock, clock_synchronised
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RATE_HZ = 48_000
 BLOCK = 960
-# What the fit may move later in ten seconds, so that it keeps up with any crystal.
-DRIFT = 300e-6
+# What the line may move later before its first fit, which needs five minutes.
+DRIFT = 200e-6
+UNFITTED_S = 290.0
 
 
 @given(
@@ -25,17 +28,120 @@ DRIFT = 300e-6
     block_s=st.sampled_from([0.005, 0.02, 0.5, 1.0]),
     start_s=st.floats(0.0, 1e6),
 )
-def test_the_line_is_never_early_and_never_later_than_the_best_block(
+def test_before_the_fit_the_line_is_never_early_and_never_later_than_the_best_block(
     late_s: list[float], block_s: float, start_s: float
 ) -> None:
     clock = SampleClock(RATE_HZ)
     block = round(block_s * RATE_HZ)
-    for count, late in enumerate(late_s, 1):
+    for count, late in enumerate(late_s[: int(UNFITTED_S / block_s)], 1):
         truth_s = start_s + count * block / RATE_HZ
         clock.update(count * block, truth_s + late)
         found_s = clock.monotonic_s(count * block)
         assert found_s >= truth_s - 1e-9
-        assert found_s <= truth_s + min(late_s[:count]) + DRIFT * count * block_s + 3e-3 + 1e-9
+        assert found_s <= truth_s + min(late_s[:count]) + DRIFT * (count * block_s + 10.0) + 1e-9
+
+
+class Stream:
+    """Blocks of a crystal that is off, each late by what was drawn; notes how wrong the clock is.
+
+    truth_s, at_s : true time now, and the stream's own, in its seconds
+    """
+
+    def __init__(self, parts_per_million: float, block_s: float, seed: int) -> None:
+        self.clock = SampleClock(RATE_HZ, lambda: 0.0)
+        self.errors_s: list[float] = []
+        self.block = round(block_s * RATE_HZ)
+        self.block_s = block_s * (1.0 + parts_per_million * 1e-6)
+        self.rng = np.random.default_rng(seed)
+        self.truth_s = 1_000.0
+        self.count = 0
+
+    def play(self, seconds: float, late_s: float = 0.0, held_s: float = 0.0) -> None:
+        """Blocks with 50 ms of jitter, all late_s late or more; first none come for held_s."""
+        n_blocks = max(1, round(seconds / self.block_s))
+        truth_s = self.truth_s + self.block_s * np.arange(1, n_blocks + 1)
+        arrived_s = truth_s + late_s + self.rng.uniform(0.0, 0.05, n_blocks)
+        arrived_s = np.maximum(np.maximum.accumulate(arrived_s), self.truth_s + held_s)
+        for true_s, arrival_s in zip(truth_s.tolist(), arrived_s.tolist(), strict=True):
+            self.count += 1
+            self.clock.update(self.count * self.block, arrival_s)
+            # An event that is reported now began some seconds ago.
+            age = min(self.count, round(3.0 / self.block_s))
+            found_s = self.clock.monotonic_s((self.count - age) * self.block)
+            self.errors_s.append(found_s - (true_s - age * self.block_s))
+        self.truth_s = float(truth_s[-1])
+
+    def lose(self, seconds: float, *, counted: bool) -> None:
+        """Sound that never comes; where it is not counted, the next block takes its numbers."""
+        n_blocks = round(seconds / self.block_s)
+        self.truth_s += n_blocks * self.block_s
+        self.count += n_blocks if counted else 0
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    parts_per_million=st.floats(-100.0, 100.0),
+    block_s=st.sampled_from([0.25, 0.5]),
+    seed=st.integers(0, 2**32 - 1),
+    episodes=st.lists(
+        st.tuples(
+            st.floats(60.0, 400.0),
+            st.sampled_from(["busy", "held", "gap", "calm"]),
+            st.floats(0.0, 1.0),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_jitter_bursts_busy_minutes_and_gaps_move_no_event_by_20_ms(
+    parts_per_million: float,
+    block_s: float,
+    seed: int,
+    episodes: list[tuple[float, str, float]],
+) -> None:
+    stream = Stream(parts_per_million, block_s, seed)
+    stream.play(20.0)
+    # The best of the first blocks is yet to come.
+    stream.errors_s.clear()
+    for calm_s, what, strength in episodes:
+        stream.play(calm_s)
+        if what == "busy":
+            stream.play(60.0, late_s=1.5 * strength)
+        elif what == "held":
+            stream.play(5.0 * strength, held_s=5.0 * strength)
+        elif what == "gap":
+            stream.lose(100.0 * strength, counted=True)
+    stream.play(60.0)
+    assert max(map(abs, stream.errors_s)) < 0.020
+
+
+@pytest.mark.parametrize("parts_per_million", [-100.0, 0.0, 100.0])
+def test_sound_that_was_lost_unseen_is_made_up_for_within_ten_minutes(
+    parts_per_million: float,
+) -> None:
+    stream = Stream(parts_per_million, 0.1, 3)
+    stream.play(1_200.0)
+    stream.lose(0.5, counted=False)
+    stream.play(620.0)
+    assert stream.errors_s[-6_000] == pytest.approx(-0.5, abs=0.02)
+    stream.errors_s.clear()
+    stream.play(600.0)
+    assert max(map(abs, stream.errors_s)) < 0.020
+
+
+def test_an_event_from_before_the_machine_was_suspended_is_as_old_as_it_is() -> None:
+    """Neither the monotonic clock nor the samples go on while it sleeps; UTC does."""
+    asleep_s = 40.0
+    clock = SampleClock(RATE_HZ, lambda: asleep_s)
+    now_s = time.monotonic()
+    clock.update(10 * RATE_HZ, now_s)
+    asleep_s += 3_600.0
+    clock.update(11 * RATE_HZ, now_s + 1.0)
+    passed_s = time.monotonic() - now_s
+    assert clock.age_s(10 * RATE_HZ - 1) == pytest.approx(3_600.0 + passed_s, abs=1.0)
+    assert clock.age_s(10 * RATE_HZ + 1) == pytest.approx(passed_s, abs=1.0)
+    slept = clock.utc(11 * RATE_HZ) - clock.utc(9 * RATE_HZ)
+    assert slept.total_seconds() == pytest.approx(3_602.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +180,11 @@ def test_a_busy_minute_moves_the_line_by_no_more_than_a_crystal() -> None:
     assert clock.monotonic_s(0) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_stream_that_was_suspended_starts_afresh() -> None:
+def test_a_stream_that_lost_much_unseen_starts_afresh() -> None:
     clock = SampleClock(RATE_HZ)
-    clock.update(BLOCK, 10.0)
-    clock.update(2 * BLOCK, 700.0)
-    clock.update(3 * BLOCK, 700.0 + BLOCK / RATE_HZ)
-    assert clock.monotonic_s(3 * BLOCK) == pytest.approx(700.0 + BLOCK / RATE_HZ)
+    for second in range(1, 40):
+        clock.update(second * RATE_HZ, second + (690.0 if second > 10 else 0.0))
+    assert clock.monotonic_s(40 * RATE_HZ) == pytest.approx(730.0)
 
 
 def test_a_stream_that_was_only_held_up_keeps_its_line() -> None:
@@ -88,7 +193,7 @@ def test_a_stream_that_was_only_held_up_keeps_its_line() -> None:
     clock.update(BLOCK, 10.0)
     for count in range(2, 152):
         clock.update(count * BLOCK, 13.0)
-    assert clock.monotonic_s(BLOCK) == pytest.approx(10.0, abs=1e-9)
+        assert clock.monotonic_s(BLOCK) == pytest.approx(10.0, abs=1e-9)
 
 
 def test_lost_samples_that_are_counted_leave_the_line_where_it_is() -> None:
@@ -129,3 +234,45 @@ def test_whether_the_clock_is_synchronised_is_the_kernels_word() -> None:
     )
     if told.returncode == 0:
         assert found == (told.stdout.strip() == "yes")
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.floats(0.0, 1e7),  # seconds until then
+            st.booleans(),  # whether the machine was restarted meanwhile
+            st.floats(-2e9, 2e9),  # how far off the system clock is, if it is
+            st.booleans(),  # whether it is right
+        ),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_the_time_between_two_moments_is_never_too_long_and_exact_where_it_can_be(
+    steps: list[tuple[float, bool, float, bool]],
+) -> None:
+    true_s, booted_s, boots = 1.7e9, 1.7e9 - 100.0, 0
+    moments: list[tuple[float, Moment]] = []
+    for passed_s, restarted, off_s, synced in steps:
+        if restarted:
+            boots += 1
+            # Half of the time it was off.
+            booted_s = true_s + passed_s / 2
+        true_s += passed_s
+        utc_s = true_s if synced else true_s + off_s
+        moments.append((true_s, Moment(f"boot {boots}", true_s - booted_s, utc_s, synced)))
+    for index, (before_s, before) in enumerate(moments):
+        for after_s, after in moments[index:]:
+            found_s = after.since(before)
+            assert 0.0 <= found_s <= after_s - before_s + 1e-3
+            if before.boot_id == after.boot_id or (before.synced and after.synced):
+                assert found_s >= after_s - before_s - 1e-3
+
+
+def test_moments_of_this_machine() -> None:
+    first, then_s = Moment.now(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    second = Moment.now()
+    assert second.boot_id == first.boot_id == Path(BOOT_ID).read_text().strip()
+    assert first.uptime_s <= then_s <= second.uptime_s
+    assert 0.0 <= second.since(first) < 60.0
+    assert abs(second.utc_s - time.time()) < 60.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,85 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paho.mqtt.client as paho
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.alarms import AlarmSettings, synthesise_alarm
 from soundpost.device.bundle import open_bundle
-from soundpost.device.clock import clock_synchronised
-from soundpost.device.daemon import Daemon, SourcePlan
+from soundpost.device.clip_store import ClipSettings
+from soundpost.device.clips import Clips
+from soundpost.device.clock import Moment, clock_synchronised
+from soundpost.device.daemon import Daemon
 from soundpost.device.detector import ClassSettings
+from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import InputError
-from soundpost.device.events import Health, SoundEvent, Topics
+from soundpost.device.events import SoundEvent
+from soundpost.device.microphone import MicrophoneProfile
 from soundpost.device.mqtt import BrokerSettings, Publisher
+from soundpost.device.observer import Observer
+from soundpost.device.plan import LevelPlan, SourcePlan
+from soundpost.device.topics import Topics
 
 # Generous: the machine may be busy. Nothing here sleeps for as long as it may take.
 PATIENCE_S = 30.0
 DEVICE = "porch-pi"
 
 
-class Collector:
-    """Everything that a broker passes on, in order."""
-
-    def __init__(self, port: int) -> None:
-        self._changed = threading.Condition()
-        self._messages: list[tuple[str, str, bool]] = []
-        subscribed = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._take
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.connect("127.0.0.1", port)
-        self._client.subscribe("soundpost/#", qos=1)
-        self._client.loop_start()
-        assert subscribed.wait(PATIENCE_S)
-
-    def _take(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
-        with self._changed:
-            self._messages.append((message.topic, message.payload.decode(), message.retain))
-            self._changed.notify_all()
-
-    def of(self, topic: str) -> list[str]:
-        with self._changed:
-            return [payload for name, payload, _ in self._messages if name == topic]
-
-    def events(self, source: str = "mic0") -> list[SoundEvent]:
-        payloads = self.of(f"soundpost/{DEVICE}/{source}/event")
-        return [SoundEvent.from_json(payload) for payload in payloads]
-
-    def health(self, source: str = "mic0") -> list[Health]:
-        payloads = self.of(f"soundpost/{DEVICE}/{source}/health")
-        return [Health.from_json(payload) for payload in payloads]
-
-    def wait(self, met: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        with self._changed:
-            while not met():
-                left_s = deadline_s - time.monotonic()
-                assert left_s > 0, self._messages
-                self._changed.wait(left_s)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-@pytest.fixture
-def collect() -> Iterator[Callable[[int], Collector]]:
-    made: list[Collector] = []
-
-    def collector(port: int) -> Collector:
-        made.append(Collector(port))
-        return made[-1]
-
-    yield collector
-    for one in made:
-        one.close()
-
-
-Collect = Callable[[int], Collector]
+Collect = Callable[[int], Any]
 
 
 def broker_settings(port: int) -> BrokerSettings:
@@ -111,7 +57,7 @@ def plan(tiny_bundle: Path) -> Callable[..., SourcePlan]:
             replace(drops, onset=0.99),
         )
         options = {"realtime": realtime} | more.pop("options", {})
-        options = {} if str(url).startswith(("mic:", "lossy:", "broken:")) else options
+        options = {} if str(url).startswith(("mic:", "lossy:", "flaky:", "broken:")) else options
         return SourcePlan(name, str(url), bundle, interpreter, classes, options=options, **more)
 
     return made
@@ -189,6 +135,100 @@ def test_an_event_arrives_from_its_start_to_its_end(
     assert 0.0 < totals.median_compute_s() < 1.0
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+def test_levels_arrive_by_the_interval_and_events_know_theirs(
+    mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path, rate_hz: int
+) -> None:
+    path = tmp_path / "clap.wav"
+    soundfile.write(path, noise_between(1.0, 2.2, 4.0, rate_hz), rate_hz, subtype="FLOAT")
+    calibrated = LevelPlan(2.0, bands=True, profile=MicrophoneProfile("m", -26.0))
+    plans = [
+        plan(path, "yard", levels=calibrated),
+        plan(path, "hall", levels=LevelPlan(60.0)),
+        plan(path, "cellar", levels=replace(calibrated, publish=False)),
+        plan(path, "attic"),
+    ]
+    collector = collect(mosquitto.port)
+    began = datetime.now(timezone.utc)
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon(plans, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        assert not daemon.errors
+    collector.wait(lambda: "offline" in collector.of(f"soundpost/{DEVICE}/status"))
+    first, second = collector.levels("yard")
+    start, end = collector.events("yard")
+    assert (first.stream, first.sample, second.sample) == (start.stream, 0, 2 * rate_hz)
+    assert (first.rate_hz, first.interval_s, first.measured_s) == (rate_hz, 2.0, 1.9)
+    assert first.calibrated
+    assert first.upper_limit_hz == (7_200.0 if rate_hz == 16_000 else None)
+    # The file is read faster than in real time, and its clock follows.
+    assert second.time > first.time
+    assert abs((first.time - began).total_seconds()) < PATIENCE_S
+    # Noise of 0.3 rms is -7.4 dBFS; with -26 dBFS at 94 dB, full scale is 120 dB SPL.
+    assert first.rms_dbfs == pytest.approx(-7.4 - 10 * np.log10(1.9), abs=0.2)
+    assert first.lafmax_db == pytest.approx(120 - 7.4, abs=5)
+    assert first.bands_db is not None
+    assert (second.l50_db, second.l90_db) != (None, None)
+    # An event is as loud as its loudest moment, known from the first message on.
+    assert start.level_dba == pytest.approx(first.lafmax_db, abs=6)
+    assert end.level_dba == max(first.lafmax_db, second.lafmax_db)
+    assert [event.level_dba for event in collector.events("cellar")] == [
+        *(start.level_dba, end.level_dba)
+    ]
+    (whole,) = collector.levels("hall")
+    assert (whole.interval_s, whole.calibrated, whole.bands_db) == (4.0, False, None)
+    assert whole.lafmax_db == pytest.approx(first.lafmax_db - 120, abs=0.11)
+    assert collector.levels("cellar") == collector.levels("attic") == []
+    for name in ("hall", "attic"):
+        assert {event.level_dba for event in collector.events(name)} == {None}
+
+
+def test_the_end_of_an_event_names_its_clip_or_says_why_there_is_none(
+    mosquitto: Any,
+    collect: Collect,
+    plan: Plan,
+    tmp_path: Path,
+    voices: dict[str, NDArray[np.float64]],
+) -> None:
+    clap, spoken = tmp_path / "clap.wav", tmp_path / "spoken.wav"
+    sound = noise_between(1.0, 2.2, 5.0) + 1e-3 * np.random.default_rng(9).standard_normal(80_000)
+    soundfile.write(clap, np.clip(sound, -1, 1), 16_000)
+    sound[40_000 : 40_000 + 32_000] += voices["en-gb"][:32_000]
+    soundfile.write(spoken, np.clip(sound, -1, 1), 16_000)
+    clips = Clips(
+        ClipSettings(enabled=True, folder=tmp_path / "kept", labels=("clap",), min_free_mb=0.0)
+    )
+    # At the pace of sound, so that the writer is done before the source ends.
+    plans = [plan(clap, "yard", realtime=True), plan(spoken, "hall", realtime=True)]
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon(plans, DEVICE, publisher, clips=clips)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        assert not daemon.errors
+    clips.close(PATIENCE_S)
+    collector.wait(lambda: "offline" in collector.of(f"soundpost/{DEVICE}/status"))
+    for name in ("yard", "hall"):
+        start, *_, end = collector.events(name)
+        assert (start.phase, start.clip, start.extra) == ("start", None, {})
+        assert end.phase == "end"
+        assert collector.of(f"soundpost/{DEVICE}/{name}/class/clap") == ["OFF", "ON", "OFF"]
+        kept = sorted((tmp_path / "kept").glob(f"*__{name}__clap__{start.id}.flac"))
+        assert [path.name for path in kept] == ([end.clip] if name == "yard" else [])
+        assert end.extra == ({"clip_reason": "speech"} if name == "hall" else {})
+    counts = {name: collector.health(name)[-1].clips for name in ("yard", "hall")}
+    nothing = {"written": 0, "gated": 0, "unjudged": 0, "failed": 0}
+    assert counts == {
+        "yard": nothing | {"written": 1},
+        "hall": nothing | {"gated": 1},
+    }
+
+
 def test_what_is_retained_is_for_those_who_come_later(
     mosquitto: Any, collect: Collect, plan: Plan, tmp_path: Path
 ) -> None:
@@ -264,7 +304,12 @@ def test_a_broker_that_is_killed_and_returns_misses_no_event(
     soundfile.write(path, noise_between(0.2, 0.6, 1.2), 16_000)
     source = plan(path, realtime=True, options={"loop": True})
     sent: list[tuple[str, str]] = []
-    received: list[Collector] = [collect(mosquitto.port)]
+
+    class Sent(Observer):
+        def reported(self, event: SoundEvent, decided_s: float) -> None:
+            sent.append((event.id, event.phase))
+
+    received: list[Any] = [collect(mosquitto.port)]
 
     def keys() -> set[tuple[str, str]]:
         return {(event.id, event.phase) for one in received for event in one.events()}
@@ -274,7 +319,7 @@ def test_a_broker_that_is_killed_and_returns_misses_no_event(
             [source],
             DEVICE,
             publisher,
-            on_event=lambda event, _ended_s: sent.append((event.id, event.phase)),
+            [Sent()],
         )
         daemon.start()
         received[0].wait(lambda: len(keys()) >= 2)
@@ -358,11 +403,13 @@ def test_a_channel_that_is_not_there_names_source_and_remedy(
 
 # A source of another folder, found by its entry point as any would be.
 PLUGIN = """
+import time
 import numpy as np
 from soundpost.device.audio import AudioBlock
+from soundpost.device.errors import CaptureError
 
 class Lossy:
-    rate_hz, n_channels, name, live, overflows = 16_000, 1, "lossy", True, 0
+    rate_hz, n_channels, name, live, overflows, fault = 16_000, 1, "lossy", True, 0, None
     def __init__(self, url): self.url = url
     def blocks(self):
         for count in range(300):
@@ -373,6 +420,21 @@ class Lossy:
     def close(self): pass
     def __enter__(self): return self
     def __exit__(self, *_): pass
+
+class Flaky(Lossy):
+    # Unplugged after two seconds with a noise, and away at every second attempt.
+    opened = 0
+    def __init__(self, url):
+        Flaky.opened += 1
+        if Flaky.opened % 2 == 0:
+            raise CaptureError("flaky: is away")
+    def blocks(self):
+        began_s = time.monotonic()
+        noise = np.random.default_rng(0).normal(0, 0.3, (32_000, 1)).astype(np.float32)
+        noise[:16_000] = 0
+        for first in range(0, 32_000, 320):
+            yield AudioBlock(noise[first : first + 320], first, 16_000, began_s + first / 16_000)
+        raise CaptureError("flaky: unplugged")
 """
 
 
@@ -386,6 +448,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (information / "entry_points.txt").write_text(
         "[soundpost.sources]\nlossy = lossy_source:Lossy\nbroken = lossy_source:Lossy\n"
+        "flaky = lossy_source:Flaky\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -406,8 +469,64 @@ def test_lost_sound_is_counted_and_not_reported_for_each_block(
         assert publisher.flush(PATIENCE_S)
         collector.wait(lambda: any(h.reason == "the source has ended" for h in collector.health()))
     assert [health.state for health in collector.health()] == ["ok", "degraded", "ok"]
-    assert collector.health()[1].reason == "sound was lost: the machine is too busy"
-    assert collector.health()[-1].gaps == daemon.totals["mic0"].gaps == 299
+    lost = collector.health()[1]
+    assert str(lost.reason).startswith("sound was lost:")
+    assert lost.last_gap is not None
+    assert (lost.last_gap.sample, lost.last_gap.samples) == (320, 160)
+    last = collector.health()[-1]
+    assert last.gaps == daemon.totals["mic0"].gaps == 299
+    assert last.lost_s == pytest.approx(299 * 0.01)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_source_that_goes_away_is_opened_again(
+    mosquitto: Any, collect: Collect, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundpost.device.listener.RETRY_S", 0.05)
+    source = plan("flaky:")
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, source) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        collector.wait(lambda: sum(event.phase == "end" for event in collector.events()) >= 3)
+        collector.wait(lambda: bool(collector.health()) and collector.health()[-1].streams >= 4)
+        daemon.stop()
+        assert daemon.wait(PATIENCE_S)
+        assert not daemon.errors
+    events = collector.events()
+    # Each opening is a stream of its own, counted from 0, and no event reaches into the next.
+    streams = list(dict.fromkeys(event.stream for event in events))
+    assert len(streams) >= 3
+    for stream in streams[:3]:
+        phases = [event.phase for event in events if event.stream == stream]
+        assert phases[0] == "start"
+        assert phases[-1] == "end"
+        assert phases.count("start") == 1
+        assert all(0 < event.sample < 32_000 for event in events if event.stream == stream)
+    reasons = [health.reason for health in collector.health() if health.state == "failed"]
+    assert {"flaky: unplugged", "flaky: is away"} <= set(reasons)
+    # What was missed between two streams is a gap at the end of the first.
+    gaps = [health.last_gap for health in collector.health() if health.last_gap is not None]
+    assert gaps[0].stream == streams[0]
+    assert gaps[0].sample == 32_000
+    assert collector.of(f"soundpost/{DEVICE}/mic0/class/clap")[-1] == "OFF"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_lost_sound_is_counted_in_levels(mosquitto: Any, collect: Collect, plan: Plan) -> None:
+    """Breaks every 20 ms leave nothing that could be measured, and no level is made up."""
+    source = plan("lossy:", levels=LevelPlan(1.0))
+    collector = collect(mosquitto.port)
+    with publisher_of(mosquitto.port, source) as publisher:
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        collector.wait(lambda: any(h.reason == "the source has ended" for h in collector.health()))
+    assert collector.levels() == []
+    assert collector.health()[-1].gaps == 299
 
 
 @pytest.mark.usefixtures("plugin")
@@ -431,6 +550,63 @@ def test_a_fault_in_one_source_is_logged_and_the_other_goes_on(
     assert "fault in soundpost" in str(collector.health("yard")[-1].reason)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.exc_info is not None
+
+
+# ------------------------------------------------------------------------------- the outbox
+
+
+def test_what_is_heard_before_the_clock_is_right_is_dated_when_it_is(
+    plan: Plan, clap_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system clock is not off here, so that the date which it replaces is the right one."""
+    monkeypatch.setattr("soundpost.device.event_reporter.clock_synchronised", lambda: False)
+    synced = False
+    source = plan(clap_wav, realtime=True)
+    with (
+        DiskOutbox(
+            OutboxSettings(tmp_path / "outbox.sqlite3"),
+            lambda: replace(Moment.now(), synced=synced),
+        ) as outbox,
+        Publisher(broker_settings(1), Topics("soundpost", DEVICE), outbox=outbox) as publisher,
+    ):
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        before = [queued.event for queued in outbox.items()]
+        synced = True
+        after = [queued.event for queued in outbox.items()]
+    assert [event.phase for event in before] == ["start", "end"]
+    assert [event.time_synced for event in before + after] == [False, False, True, True]
+    for old, new in zip(before, after, strict=True):
+        # To the jitter of a file that is played in real time.
+        assert abs(new.onset - old.onset) < timedelta(milliseconds=250)
+        assert new.duration_s == old.duration_s
+
+
+def test_a_disk_that_cannot_be_written_is_told_in_health(
+    mosquitto: Any, collect: Collect, plan: Plan, clap_wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    collector = collect(mosquitto.port)
+    source = plan(clap_wav)
+    with (
+        DiskOutbox(OutboxSettings(tmp_path / "file" / "outbox.sqlite3")) as outbox,
+        Publisher(
+            broker_settings(mosquitto.port), Topics("soundpost", DEVICE), outbox=outbox
+        ) as publisher,
+    ):
+        publisher.wait_connected(PATIENCE_S)
+        daemon = Daemon([source], DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+        assert publisher.flush(PATIENCE_S)
+        collector.wait(lambda: len(collector.events()) == 2)
+    first = collector.health()[0]
+    assert first.state == "degraded"
+    assert str(first.reason).endswith(
+        "Not a directory: events are kept in memory only (0 messages so far)"
+    )
+    assert outbox.unsaved == 2
 
 
 # ------------------------------------------------------------------------------- a microphone

@@ -23,13 +23,14 @@ SOUNDPOST = [sys.executable, "-c", "from soundpost.device.cli import main; main(
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A demo whose temporary folders are made in this one."""
+    """A demo that makes its temporary folders in this one, and would keep its state there."""
+    places = dict.fromkeys(("TMPDIR", "STATE_DIRECTORY", "XDG_STATE_HOME"), str(folder))
     return subprocess.Popen(
         [*SOUNDPOST, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**os.environ, **places},
     )
 
 

@@ -114,6 +114,29 @@ def test_a_cut_changes_nothing_that_was_already_said(
     assert detector.flush() == []
 
 
+@given(settings_strategy, settings_strategy, scores_strategy, st.integers(0, 80))
+def test_other_settings_of_one_label_are_a_fresh_start_for_it_alone(
+    old: ClassSettings, new: ClassSettings, scores: list[float], cut: int
+) -> None:
+    other = replace(old, label="cat")
+    detector = EventDetector([other, old], WINDOW, HOP, RATE)
+    found: list[Detection] = []
+    for index, score in enumerate(scores):
+        if index == cut:
+            found += detector.set_classes([other, new])
+        found += detector.update(index * HOP, np.array([score, score], np.float32))
+    whole, _ = run(other, scores)
+    assert [d for d in found if d.label == "cat"] == whole
+    before, stopped = run(old, scores[:cut])
+    if cut < len(scores) and old != new:
+        expected = before + stopped.flush() + run(new, scores[cut:], first=cut * HOP)[0]
+    else:
+        expected, _ = run(old, scores)
+    assert [d for d in found if d.label == "dog"] == expected
+    with pytest.raises(InputError, match="same labels"):
+        detector.set_classes([old, other])
+
+
 @given(settings_strategy, scores_strategy, st.integers(0, 10**9))
 def test_positions_move_with_the_stream(
     settings: ClassSettings, scores: list[float], offset: int

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -17,23 +18,19 @@ from paho.mqtt.client import Client, topic_matches_sub
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.errors import InputError, UsageError
-from soundpost.device.events import (
+from soundpost.device.events import ModelRef, SoundEvent, event_json_schema
+from soundpost.device.health import Gap, Health, health_json_schema
+from soundpost.device.identifiers import format_time, parse_time, uuid7
+from soundpost.device.level_record import LevelRecord, level_json_schema
+from soundpost.device.records import MAX_RECORD_BYTES
+from soundpost.device.topics import (
     MAX_NAME_BYTES,
-    MAX_RECORD_BYTES,
     RESERVED_SOURCES,
-    Health,
-    ModelRef,
-    SoundEvent,
     Topics,
     check_base_topic,
     check_name,
     event_filter,
-    event_json_schema,
-    format_time,
-    health_json_schema,
-    parse_time,
     status_filter,
-    uuid7,
 )
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -63,12 +60,40 @@ HEALTH = Health(
     state="degraded",
     reason="the microphone lost 0.1 s",
     uptime_s=3600.5,
+    streams=2,
     gaps=1,
     overflows=2,
+    lost_s=0.1,
+    last_gap=Gap(STREAM, 48_000, 1_600),
     queue=3,
     dropped=0,
+    clips={"written": 4, "gated": 2, "unjudged": 1, "failed": 0},
     temperature_c=51.5,
     cpu_percent=None,
+)
+LEVEL = LevelRecord(
+    device="porch-pi",
+    source="mic0",
+    time=datetime(2026, 11, 20, 10, 0, 0, 0, timezone.utc),
+    time_synced=True,
+    stream=STREAM,
+    sample=2_880_000,
+    rate_hz=16_000,
+    interval_s=60.0,
+    measured_s=59.4,
+    gaps=1,
+    calibrated=True,
+    upper_limit_hz=7_200.0,
+    laeq_db=54.3,
+    lceq_db=61.0,
+    lafmax_db=71.9,
+    lasmax_db=66.2,
+    l10_db=57.1,
+    l50_db=50.2,
+    l90_db=None,
+    rms_dbfs=-58.4,
+    peak_dbfs=-31.0,
+    bands_db={"20": 40.1, "31.5": 42.5},
 )
 
 
@@ -299,6 +324,14 @@ def test_the_health_example_is_frozen_byte_for_byte() -> None:
     assert Health.from_json(frozen) == HEALTH
 
 
+def test_the_level_example_is_frozen_byte_for_byte() -> None:
+    frozen = (EXAMPLES / "level-1.json").read_bytes()
+    assert (LEVEL.to_json() + "\n").encode() == frozen
+    assert LevelRecord.from_json(frozen) == LEVEL
+    plain = replace(LEVEL, bands_db=None, upper_limit_hz=None, extra={"leq_z": [1]})
+    assert LevelRecord.from_json(plain.to_json()) == plain
+
+
 def test_unknown_fields_are_kept_where_they_were() -> None:
     data = json.loads(START.to_json())
     data["direction_deg"] = 12.5
@@ -398,6 +431,39 @@ def test_a_wrong_health_is_refused_by_name(name: str, value: Any) -> None:
         Health.from_json(json.dumps(data))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schema", "soundpost.level/2"),
+        ("source", "cmd"),
+        ("time", "now"),
+        ("stream", "mic0"),
+        ("measured_s", -1),
+        ("interval_s", 0),
+        ("gaps", 1.5),
+        ("calibrated", None),
+        ("upper_limit_hz", 0),
+        ("laeq_db", None),
+        ("l90_db", "quiet"),
+        ("bands_db", [1]),
+        ("bands_db", {"20": "quiet"}),
+    ],
+)
+def test_a_wrong_level_is_refused_by_name_and_by_the_schema(name: str, value: Any) -> None:
+    data = json.loads(LEVEL.to_json())
+    data[name] = value
+    with pytest.raises(InputError, match=name):
+        LevelRecord.from_json(json.dumps(data))
+    assert name == "source" or not _agrees(data, level_json_schema())
+
+
+def test_a_level_that_is_no_number_cannot_be_made() -> None:
+    with pytest.raises(InputError, match="lafmax_db: expected finite"):
+        replace(LEVEL, lafmax_db=-math.inf)
+    with pytest.raises(InputError, match="bands_db 20: expected finite"):
+        replace(LEVEL, bands_db={"20": math.nan})
+
+
 # --- JSON schemas: they list each field that is written, and agree with the reader
 
 
@@ -421,6 +487,8 @@ def _agrees(value: Any, schema: dict[str, Any]) -> bool:
         return False
     if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
         return False
+    if is_kind["number"] and value <= schema.get("exclusiveMinimum", -math.inf):
+        return False
     if is_kind["number"] and not schema.get("minimum", value) <= value <= schema.get(
         "maximum", value
     ):
@@ -431,6 +499,9 @@ def _agrees(value: Any, schema: dict[str, Any]) -> bool:
         for name, inner in schema.get("properties", {}).items():
             if name in value and not _agrees(value[name], inner):
                 return False
+        others = schema.get("additionalProperties")
+        if isinstance(others, dict) and not all(_agrees(item, others) for item in value.values()):
+            return False
         if "if" in schema:
             return _agrees(value, schema["then" if _agrees(value, schema["if"]) else "else"])
     return True
@@ -457,3 +528,10 @@ def test_the_health_schema_lists_each_field() -> None:
     assert health_json_schema()["required"] == list(data)
     assert _agrees(data, health_json_schema())
     assert not _agrees({**data, "state": "fine"}, health_json_schema())
+
+
+def test_the_level_schema_lists_each_field() -> None:
+    data = json.loads(LEVEL.to_json())
+    assert level_json_schema()["required"] == list(data)
+    assert _agrees(data, level_json_schema())
+    assert _agrees({**data, "bands_db": None, "upper_limit_hz": None}, level_json_schema())

@@ -175,8 +175,26 @@ def test_hash_follows_every_parameter():
         {"clamp_low": 6.0},
         {"colour": 1},
         {"n_mels": "many"},
+        # What a bundle from elsewhere may say; each was more than a machine can compute.
+        {"n_mels": 0},
+        {"n_mels": 10**6},
+        {"fft_length": 2**40},
+        {"sample_rate_hz": 2**63},
+        {"sample_rate_hz": 10**400},
+        {"fmin_hz": 10**400},
+        {"clamp_high": 1e6},
+        {"log_offset": float("inf")},
+        {"é\n" * 10_000: 1},
     ],
 )
 def test_refuses_what_makes_no_sense(values):
-    with pytest.raises(InputError, match="front end"):
+    with pytest.raises(InputError, match="front end") as refused:
         FrontEnd.from_dict(FRONT_END.to_dict() | values)
+    assert len(str(refused.value)) < 500
+    assert str(refused.value).isprintable()
+
+
+def test_a_band_between_two_bins_is_refused():
+    front_end = FrontEnd.from_dict(FRONT_END.to_dict() | {"fmin_hz": 126.0, "fmax_hz": 126.1})
+    with pytest.raises(InputError, match="between two bins"):
+        log_mel(np.zeros(1_000, np.float32), front_end)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import ModuleType
 
+import flatbuffers
 import numpy as np
 import pytest
 from hypothesis import given
@@ -132,6 +133,16 @@ def test_a_patch_of_another_shape_is_refused(tiny: ModuleType) -> None:
 def test_what_is_no_model_is_refused(content: bytes, runtime: str) -> None:
     with pytest.raises(BundleError, match="cannot load it"):
         load_interpreter(content, runtime_or_skip(runtime))
+
+
+def test_a_tensor_that_is_float_and_quantised_is_refused(tiny: ModuleType) -> None:
+    schema = tiny.schema
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tiny.tiny_student().model, 0))
+    model.subgraphs[0].tensors[0].type = schema.TensorType.FLOAT32
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    with pytest.raises(BundleError, match="model: "):
+        load_interpreter(bytes(builder.Output()))
 
 
 def test_another_signature_is_refused(tiny: ModuleType) -> None:

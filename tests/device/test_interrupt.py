@@ -13,9 +13,6 @@ from soundpost.device.interrupt import handle_interrupts, interrupts_wait
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in kept:
-        # A shell's background job is started with Ctrl-C ignored, and would stay so.
-        signal.signal(number, signal.SIG_DFL)
     handle_interrupts(*kept)
     yield
     for number, handler in kept.items():

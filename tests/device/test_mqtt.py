@@ -18,14 +18,18 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.errors import BrokerError, InputError, UsageError
-from soundpost.device.events import Health, ModelRef, SoundEvent, Topics, uuid7
+from soundpost.device.events import ModelRef, SoundEvent
+from soundpost.device.health import Health
+from soundpost.device.identifiers import uuid7
+from soundpost.device.level_record import LevelRecord
 from soundpost.device.mqtt import (
     BrokerSettings,
-    MemoryOutbox,
     Publisher,
     Subscriber,
     read_password,
 )
+from soundpost.device.outbox import MemoryOutbox
+from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")
 STATES = [("mic0", "smoke_alarm"), ("mic0", "knock")]
@@ -48,6 +52,32 @@ def event(sample: int = 0, phase: str = "start") -> SoundEvent:
         sample=sample,
         rate_hz=16_000,
         model=ModelRef("starter", "1.0.0", "0" * 64),
+    )
+
+
+def level(laeq_db: float) -> LevelRecord:
+    return LevelRecord(
+        device="porch-pi",
+        source="mic0",
+        time=datetime.now(timezone.utc),
+        time_synced=True,
+        stream=uuid7(),
+        sample=0,
+        rate_hz=16_000,
+        interval_s=1.0,
+        measured_s=1.0,
+        gaps=0,
+        calibrated=False,
+        upper_limit_hz=7_200.0,
+        laeq_db=laeq_db,
+        lceq_db=-40.0,
+        lafmax_db=-30.0,
+        lasmax_db=-35.0,
+        l10_db=-38.0,
+        l50_db=-40.0,
+        l90_db=-45.0,
+        rms_dbfs=-38.0,
+        peak_dbfs=-20.0,
     )
 
 
@@ -177,7 +207,9 @@ def test_online_states_and_health_are_retained_and_events_are_not(mosquitto, end
     assert witness.payloads(TOPICS.event("mic0")) == [sent.to_json()]
     assert witness.payloads(TOPICS.state("mic0", "smoke_alarm")) == ["OFF", "ON"]
     assert {qos for _, _, _, qos in witness.messages} == {1}
-    assert witness.messages[0][:2] == (TOPICS.status, "online")
+    # Before it speaks up it asks whether another sensor has its name; that is not kept.
+    said = [message[:2] for message in witness.messages if message[0] != TOPICS.instance]
+    assert said[0] == (TOPICS.status, "online")
 
 
 def test_close_says_offline_after_everything_else(mosquitto, ends) -> None:
@@ -204,7 +236,7 @@ def test_the_will_says_offline_when_the_process_is_killed(mosquitto, ends) -> No
     program = (
         "import time\n"
         "from soundpost.device.mqtt import BrokerSettings, Publisher\n"
-        "from soundpost.device.events import Topics\n"
+        "from soundpost.device.topics import Topics\n"
         f"Publisher(BrokerSettings(port={mosquitto.port}), Topics('soundpost', 'porch-pi')).start()"
         ".wait_connected(5)\n"
         "print('up', flush=True)\n"
@@ -295,6 +327,31 @@ def test_events_and_states_survive_a_broker_that_is_killed_and_restarted(mosquit
     publisher.publish_event(event(99))
     until(lambda: received[-1].sample == 99)
     assert received[-1].queued_s == 0.0
+
+
+def test_levels_are_sent_once_not_kept_and_dropped_while_offline(mosquitto, ends) -> None:
+    publisher = ends.enter_context(Publisher(settings(mosquitto.port), TOPICS))
+    publisher.wait_connected(5)
+    mosquitto.kill()
+    until(lambda: publisher.state != "connected")
+    publisher.publish_level(level(-60.0))
+    assert publisher.queued == 0
+    mosquitto.start()
+    witness = Witness(mosquitto.port)
+    ends.callback(witness.close)
+    publisher.wait_connected(5)
+    sent = [level(-50.0 - n / 10) for n in range(20)]
+    for number, one in enumerate(sent):
+        publisher.publish_level(one)
+        publisher.publish_event(event(number))
+    assert publisher.flush(5)
+    until(lambda: len(witness.payloads(TOPICS.level("mic0"))) >= 20)
+    assert witness.payloads(TOPICS.level("mic0")) == [one.to_json() for one in sent]
+    levels = [(kept, qos) for at, _, kept, qos in witness.messages if at == TOPICS.level("mic0")]
+    assert set(levels) == {(False, 0)}
+    assert TOPICS.level("mic0") not in retained(mosquitto.port)
+    # Numbers of messages that nobody acknowledges are not kept for ever.
+    until(lambda: not publisher._acknowledged_early and not publisher._unacknowledged)
 
 
 def test_events_before_the_first_connection_arrive_in_order(mosquitto, ends) -> None:
@@ -439,7 +496,7 @@ def test_a_port_that_is_no_broker_is_said_to_be_none() -> None:
         threading.Thread(target=hang_up, daemon=True).start()
         port = other.getsockname()[1]
         with (
-            Publisher(settings(port), TOPICS) as publisher,
+            Publisher(settings(port, version="3.1.1"), TOPICS) as publisher,
             pytest.raises(BrokerError, match="closed the connection without accepting"),
         ):
             publisher.wait_connected(5, first_failure=True)
@@ -503,7 +560,7 @@ def test_a_subscription_that_is_not_granted_is_a_refusal(start_mosquitto, ends) 
     threading.Thread(target=answer, daemon=True).start()
     port = listener.getsockname()[1]
     with (
-        Subscriber(settings(port), lambda _event: None) as subscriber,
+        Subscriber(settings(port, version="3.1.1"), lambda _event: None) as subscriber,
         pytest.raises(BrokerError, match=r"not authorised to read soundpost/\+/\+/event"),
     ):
         subscriber.wait_connected(5)
@@ -522,7 +579,7 @@ def test_the_subscriber_filters_devices_tells_status_and_survives_nonsense(
             settings(mosquitto.port),
             received.append,
             base_topic="home/sound",
-            device_id="porch-pi",
+            device_ids=["porch-pi"],
             on_status=lambda device, online: statuses.append((device, online)),
         )
     )

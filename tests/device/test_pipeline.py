@@ -173,6 +173,29 @@ def test_the_starter_hears_the_same_in_blocks_and_step_by_step() -> None:
     assert "smoke_alarm" in {d.label for d in heard.detections}
 
 
+@given(held=st.lists(st.integers(1, 5_000), max_size=5))
+@settings(max_examples=15)
+def test_what_is_wanted_completes_the_next_window_and_no_less(
+    quick: Model, held: list[int]
+) -> None:
+    """At the model's own rate, where no filter holds sound back; after anything heard before."""
+    pipeline = quick.pipeline(16_000)
+    first = 0
+
+    def push(length: int) -> int:
+        nonlocal first
+        samples = np.zeros((length, 1), np.float32)
+        first += length
+        return len(list(pipeline.push(AudioBlock(samples, first - length, 16_000))))
+
+    for length in held:
+        push(length)
+    for _ in range(3):
+        wanted = pipeline.wanted
+        assert push(wanted - 1) == 0 if wanted > 1 else True
+        assert push(1) == 1
+
+
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_positions_at_the_rate_of_the_source(model: Model, rate_hz: int) -> None:
     pipeline = model.pipeline(rate_hz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import open_bundle, pack_bundle
 from soundpost.device.commands.replay import parse_channel
 from soundpost.device.errors import UsageError
+from soundpost.device.levels import LevelMeter
+from soundpost.device.microphone import MicrophoneProfile
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 
 RATE_HZ = 44_100
@@ -58,6 +61,13 @@ def expected(sound: Any, tiny_bundle: Path) -> list[ScoredWindow]:
     bundle, interpreter, _ = open_bundle(tiny_bundle)
     pipeline = Pipeline(bundle, interpreter, RATE_HZ, channel=0)
     return [*pipeline.push(AudioBlock(sound, 0, RATE_HZ)), *pipeline.finish()]
+
+
+def test_it_keeps_no_state(wav: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    places = dict.fromkeys(("TMPDIR", "STATE_DIRECTORY", "XDG_STATE_HOME"), str(tmp_path))
+    done = soundpost(wav, "--bundle", tiny_bundle, env={**os.environ, **places}, cwd=tmp_path)
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_events_are_those_of_the_pipeline(
@@ -143,6 +153,65 @@ def test_a_table_that_does_not_fit_leaves_nothing(
         "then run the same command again\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------- levels
+
+
+def test_levels_are_those_of_the_meter(wav: Path, sound: Any, tmp_path: Path) -> None:
+    profile = tmp_path / "m.toml"
+    profile.write_text('schema = "soundpost.microphone/1"\nsensitivity_dbfs = -26\n')
+    options = ("--levels", "--channel", 0, "--interval", 3)
+    done = soundpost(wav, *options, "--profile", profile, "--bands", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    meter = LevelMeter(RATE_HZ, 3.0, MicrophoneProfile("m", -26.0), bands=True)
+    expected = [*meter.push(np.ascontiguousarray(sound[:, 0]), 0), *meter.finish()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["start_s"] for line in lines] == [0.0, 3.0, 6.0]
+    assert [line["interval_s"] for line in lines] == [3.0, 3.0, 2.0]
+    assert [line["laeq_db"] for line in lines] == [round(one.laeq_db, 2) for one in expected]
+    assert [line["l90_db"] for line in lines] == [round(one.l90_db or 0, 2) for one in expected]
+    assert all(line["calibrated"] for line in lines)
+    assert {line["upper_limit_hz"] for line in lines} == {None}
+    assert all(len(line["bands_db"]) == 30 for line in lines)
+
+
+def test_levels_without_json_are_for_people(wav: Path) -> None:
+    done = soundpost(wav, "--levels", "--channel", 0)
+    unit, header, row = done.stdout.splitlines()
+    assert unit == "levels in dBFS, not calibrated; dBFS and peak re full scale"
+    assert header.split()[:5] == ["from", "to", "LAeq", "LCeq", "LAFmax"]
+    assert row.split()[:4] == ["0.0", "s", "8.0", "s"]
+    assert len(row.split()) == 4 + len(header.split()) - 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--profile", "m.toml"], 2, "--profile: is about levels; add --levels"),
+        (["--interval", "0"], 2, "--interval: is about levels; add --levels"),
+        (["--levels", "--label", "clap"], 2, "--label: is about events, and --levels prints none"),
+        (["--levels", "--interval", "0"], 2, "--interval 0: expected 1 to 3600 seconds"),
+        (["--levels", "--interval", "nan"], 2, "--interval nan: expected 1 to 3600 seconds"),
+        (["--levels", "--profile", "none.toml"], 3, "none.toml: cannot read the microphone prof"),
+        (["--levels", "--channel", "7"], 3, "{wav}: has no channel 7"),
+    ],
+)
+def test_a_wrong_option_of_levels_is_one_line(
+    options: list[str], code: int, said: str, wav: Path
+) -> None:
+    done = soundpost(wav, *options)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said.format(wav=wav))
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_too_short_for_levels_says_so(sound: Any, tmp_path: Path) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, sound[:4_000], RATE_HZ)
+    done = soundpost(path, "--levels")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert done.stderr.startswith(f"{path}: 0.09 s of sound: expected more than 0.1 s")
 
 
 # ------------------------------------------------------------------------------- bad input

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,81 +14,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from soundpost.device.events import SoundEvent
 from soundpost.device.mqtt import BrokerSettings, Subscriber
 
 PATIENCE_S = 60.0
 SOUNDPOST = [sys.executable, "-m", "soundpost.device"]
-
-
-class Sensor:
-    """A running `soundpost run`; its lines are collected as they come."""
-
-    def __init__(self, arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [*SOUNDPOST, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=cwd,
-            env={**os.environ, **environment},
-        )
-        self.out: list[str] = []
-        self.err: list[str] = []
-        self._threads = [
-            threading.Thread(target=self._read, args=pair)
-            for pair in [(self.process.stdout, self.out), (self.process.stderr, self.err)]
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, stream: Any, lines: list[str]) -> None:
-        with stream:
-            for line in stream:
-                lines.append(line.rstrip("\n"))
-
-    def wait_for(self, pattern: str, lines: list[str] | None = None) -> str:
-        """First line in which the pattern is found; of standard output unless told."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        where = self.out if lines is None else lines
-        while True:
-            for line in list(where):
-                if re.search(pattern, line):
-                    return line
-            assert self.process.poll() is None, (self.out, self.err)
-            assert time.monotonic() < deadline_s, (self.out, self.err)
-            time.sleep(0.02)
-
-    def end(self, which: signal.Signals | None = None) -> int:
-        """Exit code, with all lines in; after a signal, if one is given."""
-        if which is not None:
-            self.process.send_signal(which)
-        code = self.process.wait(PATIENCE_S)
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
-        assert not any("Traceback" in line for line in self.err), self.err
-        return code
-
-
-Start = Callable[..., Sensor]
+Start = Callable[..., Any]
 
 
 @pytest.fixture
-def start(tiny_bundle: Path, tmp_path: Path) -> Iterator[Start]:
+def start(running: ModuleType, tiny_bundle: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the sensor with the tiny student, its own broker on a free port unless told."""
-    started: list[Sensor] = []
+    started: list[Any] = []
 
-    def sensor(*options: object, before: tuple[str, ...] = (), **environment: str) -> Sensor:
+    def sensor(*options: object, before: tuple[str, ...] = (), **environment: str) -> Any:
         arguments = [*before, "run", "--bundle", str(tiny_bundle), "--device-id", "porch-pi"]
         if not any("mqtt." in str(option) or "--config" in str(option) for option in options):
             arguments += ["--set", "broker.port=0"]
-        made = Sensor([*arguments, *map(str, options)], tmp_path, environment)
+        made = running.Sensor([*arguments, *map(str, options)], tmp_path, environment)
         started.append(made)
         return made
 
@@ -167,7 +120,12 @@ def test_a_signal_before_it_listens_ends_it_too(start: Start, clap_wav: Path) ->
 
 
 def test_a_reader_that_goes_away_does_not_stop_a_sensor(
-    start: Start, tiny_bundle: Path, clap_wav: Path, mosquitto: Any
+    running: ModuleType,
+    start: Start,
+    tiny_bundle: Path,
+    clap_wav: Path,
+    mosquitto: Any,
+    tmp_path: Path,
 ) -> None:
     events: list[SoundEvent] = []
     with Subscriber(BrokerSettings(port=mosquitto.port), events.append) as heard:
@@ -181,6 +139,7 @@ def test_a_reader_that_goes_away_does_not_stop_a_sensor(
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
+            env=running.environment_of(tmp_path, {}),
         )
         os.close(writer)
         try:
@@ -219,6 +178,31 @@ def test_check_reads_everything_and_listens_to_nothing(
     ]
 
 
+def test_levels_are_told_with_their_reference(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "soundpost.toml").write_text(
+        "[levels]\nenabled = true\ninterval_s = 10\n"
+        '[source.yard]\nprofile = "m.toml"\n[source.hall]\n'
+    )
+    profile = 'schema = "soundpost.microphone/1"\nname = "M1"\nsensitivity_dbfs = -26\n'
+    (tmp_path / "m.toml").write_text(profile)
+    sensor = start("--config", "soundpost.toml", "--check")
+    assert sensor.end() == 0
+    assert [line for line in sensor.out if "levels" in line] == [
+        "yard: levels every 10 s in dB SPL by the profile M1",
+        "hall: levels every 10 s in dBFS, not calibrated: no profile gives a sensitivity",
+    ]
+    sensor = start("--config", "soundpost.toml", "--set", "levels.enabled=false", "--check")
+    assert sensor.end() == 0
+    assert [line for line in sensor.out if "levels" in line] == [
+        "yard: levels of events in dB SPL by the profile M1"
+    ]
+    (tmp_path / "m.toml").write_text(profile + "gain = 3\n")
+    sensor = start("--config", "soundpost.toml", "--check")
+    assert sensor.end() == 2
+    (line,) = sensor.err
+    assert line.startswith("m.toml: gain: unknown key; known: schema, name, ")
+
+
 def test_paths_of_options_are_of_the_shells_folder(
     start: Start, tmp_path: Path, tiny_bundle: Path, clap_wav: Path
 ) -> None:
@@ -252,7 +236,6 @@ def test_paths_of_options_are_of_the_shells_folder(
             "--source: there are 2 sources, a, b; use --set source.NAME.url=VALUE",
         ),
         (["--source", "ftp://x"], "", 2, ""),
-        (["--source", "mic:none of this name"], "", 5, ""),
         (["--source", "none.wav"], "", 3, ""),
     ],
 )
@@ -287,6 +270,14 @@ def test_a_source_that_fails_is_told_at_once_and_the_other_goes_on(
     assert sum("yard" in line for line in sensor.err) == 1
 
 
+def test_a_microphone_that_is_not_there_is_waited_for(start: Start) -> None:
+    """A USB microphone may come up after the sensor, or be plugged in later."""
+    sensor = start("--source", "mic:none of this name", "--set", "broker.port=0")
+    sensor.wait_for(r"source mic0: .*(none of this name|no microphone found)", sensor.err)
+    assert sensor.end(signal.SIGTERM) == 0
+    assert sum("source mic0" in line for line in sensor.err) == 1
+
+
 def test_one_channel_of_many(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "array.wav"
     sound = np.zeros((16_000, 96))
@@ -305,8 +296,8 @@ def test_one_channel_of_many(start: Start, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- brokers
 
 
-def test_an_absent_broker_does_not_stop_it_but_what_is_lost_is_told(
-    start: Start, clap_wav: Path
+def test_an_absent_broker_does_not_stop_it_but_what_waits_is_told(
+    start: Start, clap_wav: Path, tmp_path: Path
 ) -> None:
     with socket.socket() as taken:
         # Bound and not listening: nobody else gets the port, and it refuses.
@@ -317,7 +308,11 @@ def test_an_absent_broker_does_not_stop_it_but_what_is_lost_is_told(
     assert sum(" clap " in line for line in sensor.out) == 2
     first, last = sensor.err
     assert first.startswith(f"MQTT broker at 127.0.0.1:{port}: connection refused: nothing listens")
-    assert last.startswith(f"MQTT broker at 127.0.0.1:{port}: 2 messages were not delivered: ")
+    outbox = tmp_path / "state" / "soundpost" / "outbox-porch-pi.sqlite3"
+    assert last.startswith(
+        f"MQTT broker at 127.0.0.1:{port}: 2 messages were not delivered, 2 wait in {outbox} for "
+        "the next start: start it"
+    )
 
 
 def test_a_taken_port_is_one_line(start: Start, clap_wav: Path) -> None:
@@ -391,3 +386,225 @@ def test_a_password_among_the_settings_is_refused_and_not_repeated(start: Start)
     (line,) = sensor.err
     assert "SOUNDPOST_MQTT_PASSWORD" in line
     assert "hunter22" not in line
+
+
+# ------------------------------------------------------------------------------- the outbox
+
+
+def test_what_a_killed_sensor_said_arrives_after_its_restart(
+    start: Start, clap_wav: Path, mosquitto: Any
+) -> None:
+    """Killed without a broker, and again with one: each event that it told of is received."""
+    received: list[SoundEvent] = []
+    said: list[list[tuple[str, str]]] = []
+    mosquitto.kill()
+    for life in range(3):
+        if life == 1:
+            mosquitto.start()
+            subscriber = Subscriber(BrokerSettings(port=mosquitto.port), received.append).start()
+            subscriber.wait_connected(PATIENCE_S)
+        sensor = start("--source", clap_wav, *LOOP, *at(mosquitto.port))
+        deadline_s = time.monotonic() + PATIENCE_S
+        while sum("clap end" in line for line in sensor.out) < 2:
+            assert time.monotonic() < deadline_s, (sensor.out, sensor.err)
+            time.sleep(0.01)
+        assert sensor.end(signal.SIGKILL if life < 2 else signal.SIGTERM) in (-signal.SIGKILL, 0)
+        lines = [line.split() for line in sensor.out]
+        said.append([(words[2], words[3]) for words in lines if words[1:2] == ["mic0"]])
+    deadline_s = time.monotonic() + PATIENCE_S
+    while sum(one.phase == "end" for one in received) < sum(
+        phase == "end" for events in said for _, phase in events
+    ):
+        assert time.monotonic() < deadline_s, received
+        time.sleep(0.01)
+    subscriber.close()
+    streams = list(dict.fromkeys(one.stream for one in received))
+    assert len(streams) == 3
+    for stream, events in zip(streams, said, strict=True):
+        heard = [(one.label, one.phase) for one in received if one.stream == stream]
+        # What was put in the last instant may not have been told of.
+        assert heard[: len(events)] == events
+        assert len(heard) - len(events) <= 1
+    assert [one.stream for one in received] == [
+        one.stream for stream in streams for one in received if one.stream == stream
+    ]
+
+
+def test_a_second_sensor_with_the_same_outbox_refuses(start: Start, clap_wav: Path) -> None:
+    first = start("--source", clap_wav, *LOOP)
+    first.wait_for("listening to")
+    second = start("--source", clap_wav, *LOOP)
+    assert second.end() == 3
+    (line,) = second.err
+    assert line.endswith(
+        "outbox-porch-pi.sqlite3: another soundpost uses it; end that one, or give this sensor a "
+        "file of its own with outbox.path"
+    )
+    assert second.out == []
+    assert first.end(signal.SIGTERM) == 0
+
+
+def test_an_outbox_that_cannot_be_used_does_not_stop_it(
+    start: Start, clap_wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "garbage").write_bytes(b"RIFF" * 5_000)
+    for name, told in [("file/outbox", "cannot be used"), ("garbage", "is damaged")]:
+        path = tmp_path / name
+        sensor = start("--source", clap_wav, "--set", f"outbox.path={path}")
+        assert sensor.end() == 0
+        assert sum(" clap " in line for line in sensor.out) == 2
+        (line,) = [line for line in sensor.err if not line.startswith("MQTT broker at")]
+        assert f"outbox {path}" in line
+        assert told in line
+
+
+def test_what_waits_in_memory_only_is_told_to_be_lost(
+    start: Start, clap_wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        sensor = start(
+            *("--source", clap_wav, *at(port)), *("--set", f"outbox.path={tmp_path}/file/outbox")
+        )
+        assert sensor.end() == 4
+    assert "2 messages were not delivered, 0 wait in" in sensor.err[-1]
+    assert ", 2 are lost: " in sensor.err[-1]
+
+
+def test_check_touches_no_outbox(start: Start, clap_wav: Path, tmp_path: Path) -> None:
+    assert start("--source", clap_wav, "--check").end() == 0
+    assert not (tmp_path / "state").exists()
+
+
+# ------------------------------------------------------------------------- clips and privacy
+
+CLIPS = [
+    *("--set", "clips.enabled=true", "--set", "clips.folder=kept", "--set", "clips.min_free_mb=0"),
+    *("--set", "clips.labels=['clap']", "--set", "class.clap.min_gap_s=0.2"),
+]
+# Everything by which bytes can come to lie in a file, or in memory that has a name.
+TRACED = (
+    "open,openat,openat2,creat,memfd_create,mknod,mknodat,rename,renameat,renameat2,link,linkat,"
+    "write,writev,pwrite64,pwritev,pwritev2,sendfile,splice,copy_file_range"
+)
+_OPENED = re.compile(r'\b(?:open|openat|openat2|creat)\(.*?"(.*?)"(.*)')
+
+
+def clap_with(voice: NDArray[np.float64] | None, path: Path) -> None:
+    """Six seconds with a clap of noise from 2.0 to 2.6 s; the voice comes half a second later."""
+    rng = np.random.default_rng(8)
+    sound = 1e-3 * rng.standard_normal(96_000)
+    sound[32_000:41_600] += 0.3 * rng.standard_normal(9_600)
+    if voice is not None:
+        sound[49_600 : 49_600 + len(voice)] += voice[: len(sound) - 49_600]
+    soundfile.write(path, np.clip(sound, -1, 1), 16_000)
+
+
+def traced(
+    running: ModuleType, sound: Path, bundle: Path, folder: Path
+) -> tuple[Any, set[Path], list[str]]:
+    """A run on a file under strace: the sensor, files it opened to write, and its writing calls."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is missing: sudo apt-get install strace")
+    log = folder / "calls"
+    under = [strace, "-f", "-y", "-s", "0", "-o", str(log), "-e", f"trace={TRACED}"]
+    arguments = ["run", "--bundle", str(bundle), "--source", f"file:{sound}"]
+    arguments += ["--set", "broker.port=0", *CLIPS]
+    sensor = running.Sensor(arguments, folder, {"PYTHONDONTWRITEBYTECODE": "1"}, under)
+    assert sensor.end() == 0, sensor.err
+    calls = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    opened = set()
+    for call in calls:
+        found = _OPENED.search(call)
+        writing = found and re.search("O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE|creat", call)
+        if found and writing and "= -1 E" not in call:
+            opened.add(folder / found[1])
+    return sensor, opened, [call for call in calls if not _OPENED.search(call)]
+
+
+def holds_sound(content: bytes, sound: Path) -> bool:
+    """Whether a stretch of the recording lies in it, in any usual form of samples."""
+    if b"fLaC" in content or b"RIFF" in content or b"OggS" in content:
+        return True
+    whole = soundfile.read(sound, dtype="int16")[0]
+    forms = [whole.astype("<i2"), (whole / 32_768).astype("<f4"), (whole / 32_767).astype("<f4")]
+    return any(
+        form[at : at + 16].tobytes() in content
+        for form in forms
+        for at in range(0, len(whole) - 16, 800)
+        if np.ptp(form[at : at + 16]) > 0
+    )
+
+
+def test_no_sound_of_speech_is_written_anywhere(
+    running: ModuleType, tiny_bundle: Path, tmp_path: Path, voices: dict[str, NDArray[np.float64]]
+) -> None:
+    sound = tmp_path / "speech.wav"
+    clap_with(voices["en-gb"], sound)
+    sensor, opened, calls = traced(running, sound, tiny_bundle, tmp_path)
+    # The detection went out, its sound did not.
+    assert any(" mic0 clap start " in line for line in sensor.out)
+    assert any(" mic0 clap end " in line for line in sensor.out)
+    assert "clips: 0 written, 1 gated, 0 unjudged, 0 failed" in sensor.out[-1]
+    state = tmp_path / "state" / "soundpost"
+    outbox = [path for path in opened if path.parent == state]
+    assert {path.name.split(".sqlite3")[0] for path in outbox} == {outbox[0].name.split(".")[0]}
+    assert opened - set(outbox) <= {Path("/dev/null")}
+    assert list((tmp_path / "kept").iterdir()) == []
+    # Nor into memory with a name, nor by a name given later.
+    later = (
+        "memfd_create",
+        "mknod",
+        "rename",
+        "link(",
+        "linkat",
+        "sendfile",
+        "splice",
+        "copy_file",
+    )
+    assert not [call for call in calls if any(f" {name}" in call for name in later)]
+    written = {found[1] for call in calls if (found := re.search(r"write\w*\(\d+<(.*?)>", call))}
+    files = {Path(target) for target in written if target.startswith("/")}
+    assert files <= set(outbox) | {Path("/dev/null")}
+    for path in outbox:
+        assert not path.exists() or not holds_sound(path.read_bytes(), sound)
+
+
+def test_the_trace_sees_a_clip_that_is_written(
+    running: ModuleType, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """What the test above looks for is there where nobody speaks."""
+    sound = tmp_path / "clap.wav"
+    clap_with(None, sound)
+    sensor, opened, calls = traced(running, sound, tiny_bundle, tmp_path)
+    assert "clips: 1 written, 0 gated, 0 unjudged, 0 failed" in sensor.out[-1]
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert [path.suffix for path in kept] == [".flac", ".json"]
+    assert [path for path in opened if path.parent == tmp_path / "kept"]
+    assert [call for call in calls if " rename" in call]
+    assert holds_sound(kept[0].read_bytes(), sound)
+    clip, rate_hz = soundfile.read(kept[0], dtype="int16")
+    whole = soundfile.read(sound, dtype="int16")[0]
+    assert rate_hz == 16_000
+    first = json.loads(kept[1].read_text(encoding="utf-8"))["first_sample"]
+    # The file's full scale is 32,768, the clip's 32,767.
+    assert np.abs(clip - whole[first : first + len(clip)].astype(np.int32)).max() <= 1
+    assert first < 32_000 < 41_600 < first + len(clip)
+
+
+def test_without_settings_no_sound_is_written(start: Start, tmp_path: Path, clap_wav: Path) -> None:
+    sensor = start("--source", f"file:{clap_wav}", "--set", "class.clap.min_gap_s=0.2")
+    assert sensor.end() == 0
+    assert "clips" not in " ".join(sensor.out)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path != clap_wav]
+    assert not [path for path in left if holds_sound(path.read_bytes(), clap_wav)]
+
+
+def test_a_label_of_clips_that_no_bundle_has(start: Start) -> None:
+    sensor = start("--check", "--set", "clips.enabled=true", "--set", "clips.labels=['clab']")
+    assert sensor.end() == 2
+    assert sensor.err == ["settings: [clips] labels: no bundle has 'clab'; did you mean clap?"]

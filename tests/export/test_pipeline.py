@@ -19,7 +19,13 @@ from soundpost.device.features import log_mel
 from soundpost.device.interpreter import available_runtimes
 from soundpost.export import pipeline
 from soundpost.export.parity import INT8_TFLITE, ParityBounds
-from soundpost.export.pipeline import ExportOptions, ExportResult, created_time, export_run
+from soundpost.export.pipeline import (
+    ExportOptions,
+    ExportResult,
+    created_time,
+    export_run,
+    means_speech,
+)
 from soundpost.export.tflite import TFLiteModels
 from soundpost.train.run import TrainedRun
 
@@ -201,3 +207,19 @@ def test_the_bundle_command_reads_what_was_exported(exported: ExportResult) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "in order. three-tones 0.3.0, 3 labels" in done.stdout
     assert check_bundle(read_bundle(exported.out)).feature_error == 0.0
+
+
+@pytest.mark.parametrize(
+    ("label", "speech"),
+    [
+        ("speech", True),
+        ("Male speech, man speaking", True),
+        ("human_voice", True),
+        ("conversation-2", True),
+        ("speechless", False),
+        ("crying_baby", False),
+        ("dog", False),
+    ],
+)
+def test_labels_of_speech_are_known_by_their_words(label: str, speech: bool) -> None:
+    assert means_speech(label) == speech

@@ -1,0 +1,363 @@
+"""Clips of events: the sound around each, from a ring in memory to a FLAC file, past the gate.
+
+    listener's thread                              writer's thread
+    blocks -> ring; event ends -> span is copied -> gate (speech.py) -> FLAC -> folder
+    the event's `end` goes out, naming the clip  <-  outcome
+
+Off unless asked for. No sound touches the disk before the gate has let it pass, and the gate is
+closed to what it cannot judge: a gap, too little or too quiet sound, a detector that fails. A slow
+disk delays the `end` of an event, never the listener.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, Literal
+
+import soxr
+
+from soundpost.device.audio import AudioBlock, Channel, select_channel
+from soundpost.device.clip_ring import ClipRing, Int16Array
+from soundpost.device.clip_store import ClipSettings, ClipStore
+from soundpost.device.errors import InputError, SoundpostError
+from soundpost.device.events import SoundEvent
+from soundpost.device.manifest import Manifest
+from soundpost.device.pipeline import ScoredWindow
+from soundpost.device.speech import GATE_MARGIN_S, SpeechGate
+
+logger = logging.getLogger(__name__)
+
+# How long after its onset an event may be decided and its pre-roll still be in memory: an alarm is
+# told from other beeps by its cadence, which takes some seconds.
+_DECISION_S = 15.0
+# Clips that wait for the writer, at most: a disk slower than the events leaves them out.
+_MAX_WAITING = 8
+# What the listener waits for at the end of a stream.
+FINISH_S = 2.0
+
+# Of a FLAC file.
+MAX_CHANNELS = 8
+
+Outcome = Literal["written", "speech", "unjudged", "failed"]
+# By what they are called in the health record.
+_COUNTED: Final[dict[Outcome, str]] = {
+    "written": "written",
+    "speech": "gated",
+    "unjudged": "unjudged",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A span that was copied out of the ring.
+
+    sound : (n_samples, n_channels) int16, the margin on both sides included
+    first, n_samples : of the clip itself, within `sound`
+    sample : of the clip's first, in the stream
+    spoken : whether the bundle's own labels said speech
+    """
+
+    event: SoundEvent
+    sound: Int16Array
+    first: int
+    n_samples: int
+    sample: int
+    rate_hz: int
+    spoken: bool
+
+
+@dataclass
+class _Verdict:
+    """What became of a source's clip; `done` once it is known."""
+
+    source: str
+    done: threading.Event
+    outcome: Outcome = "failed"
+    name: str | None = None
+
+
+class Clips:
+    """The writer of all sources' clips, its thread and its counters.
+
+    Parameters
+    ----------
+    settings : enabled
+    gate : judges every clip
+
+    Raises
+    ------
+    InputError
+        The folder cannot be used.
+    MissingExtraError
+        The speech detector is not installed.
+    """
+
+    def __init__(self, settings: ClipSettings, gate: SpeechGate | None = None) -> None:
+        self.settings = settings
+        self._gate = gate if gate is not None else SpeechGate()
+        self._store = ClipStore(settings)
+        self._jobs: queue.Queue[tuple[_Job, _Verdict] | None] = queue.Queue(_MAX_WAITING)
+        self._counts: Counter[tuple[str, Outcome]] = Counter()
+        self._lock = threading.Lock()
+        self._fault: str | None = None
+        self._thread = threading.Thread(target=self._write_all, name="clips", daemon=True)
+        self._thread.start()
+
+    def recorder(
+        self, source: str, rate_hz: int, n_channels: int, channel: Channel, manifest: Manifest
+    ) -> ClipRecorder:
+        """For one stream of a source.
+
+        channel : that the source listens to
+        manifest : of its bundle, whose labels of speech close the gate too
+
+        Raises InputError where a file cannot hold so many channels.
+        """
+        if self.settings.channels == "all" and n_channels > MAX_CHANNELS:
+            raise InputError(
+                f"source {source}: has {n_channels} channels, and a clip holds at most "
+                f'{MAX_CHANNELS}; set clips.channels = "source"'
+            )
+        return ClipRecorder(self, rate_hz, n_channels, channel, manifest)
+
+    def counts(self, source: str) -> dict[str, int]:
+        """Clips `written`, `gated` because someone spoke, `unjudged` (not written) and `failed`."""
+        with self._lock:
+            return {name: self._counts[source, outcome] for outcome, name in _COUNTED.items()}
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last clip could not be written, in one line; None since one was."""
+        return self._fault
+
+    def submit(self, job: _Job) -> _Verdict:
+        """Hand a span over; returns at once."""
+        verdict = _Verdict(job.event.source, threading.Event())
+        try:
+            self._jobs.put_nowait((job, verdict))
+        except queue.Full:
+            self._settle(verdict, "failed", fault="clips wait: the disk or processor is too slow")
+        return verdict
+
+    def refuse(self, source: str) -> _Verdict:
+        """A clip that cannot be judged."""
+        verdict = _Verdict(source, threading.Event())
+        self._settle(verdict, "unjudged")
+        return verdict
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits, as far as time allows, and end the thread."""
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            self._jobs.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def _settle(
+        self, verdict: _Verdict, outcome: Outcome, name: str | None = None, fault: str | None = None
+    ) -> None:
+        with self._lock:
+            self._counts[verdict.source, outcome] += 1
+            if fault is not None and fault != self._fault:
+                logger.warning("clip: %s", fault)
+            self._fault = fault if fault is not None or outcome == "written" else self._fault
+        verdict.outcome, verdict.name = outcome, name
+        verdict.done.set()
+
+    def _write_all(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, verdict = item
+            try:
+                self._judge_and_write(job, verdict)
+            except SoundpostError as error:
+                self._settle(verdict, "failed", fault=str(error))
+            except Exception as error:  # A clip's fault must not end the clips, nor hold an event.
+                logger.exception("a clip failed by a fault in soundpost")
+                self._settle(verdict, "failed", fault=f"fault in soundpost: {error!r}")
+
+    def _judge_and_write(self, job: _Job, verdict: _Verdict) -> None:
+        # No line of this method may bring sound to a disk before the gate has said "clear".
+        if job.spoken:
+            self._settle(verdict, "speech")
+            return
+        judged = self._gate.judge(job.sound, job.rate_hz)
+        if judged != "clear":
+            self._settle(verdict, judged)
+            return
+        event, sound = job.event, job.sound[job.first : job.first + job.n_samples]
+        rate_hz = self.settings.rate_hz or job.rate_hz
+        begins = event.onset + timedelta(seconds=(job.sample - event.sample) / job.rate_hz)
+        name = self._store.name(begins, event.source, event.label, event.id)
+        record = {
+            "schema": "soundpost.clip/1",
+            "first_sample": job.sample,
+            "length_s": round(job.n_samples / job.rate_hz, 6),
+            "rate_hz": rate_hz,
+            "n_channels": sound.shape[1],
+            "event": replace(event, clip=name).to_dict(),
+        }
+        self._store.write(name, _flac(sound, job.rate_hz, rate_hz), record)
+        self._settle(verdict, "written", name)
+
+
+@dataclass
+class _Open:
+    """A clip to come: samples first to limit at most, to end once the event has ended."""
+
+    event: SoundEvent
+    first: int
+    limit: int
+    end: int | None = None
+    verdict: _Verdict | None = None
+    decided_s: float = 0.0
+
+
+class ClipRecorder:
+    """Clips of one stream; used by the thread of its source.
+
+    An event's `end` is held until its clip is judged, at most the post-roll and the writer's time,
+    so that it can name the file; `start` and `update` are not.
+    """
+
+    def __init__(
+        self, clips: Clips, rate_hz: int, n_channels: int, channel: Channel, manifest: Manifest
+    ) -> None:
+        settings = clips.settings
+        self._clips = clips
+        self._rate_hz = rate_hz
+        self.use(manifest)
+        self._all = settings.channels == "all"
+        self._channel = channel
+        self._pre, self._post, self._length, self._margin, decision = (
+            round(span_s * rate_hz)
+            for span_s in (
+                settings.pre_roll_s,
+                settings.post_roll_s,
+                settings.max_length_s,
+                GATE_MARGIN_S,
+                _DECISION_S,
+            )
+        )
+        capacity = self._length + 2 * self._margin + decision
+        self._ring = ClipRing(capacity, n_channels if self._all else 1)
+        self._open: dict[str, _Open] = {}
+        self._spoken: deque[tuple[int, int]] = deque()
+
+    def use(self, manifest: Manifest) -> None:
+        """Take the labels of speech from this bundle from now on."""
+        # Position and lower threshold of each.
+        self._speech = [
+            (at, known.release)
+            for at, known in enumerate(manifest.classes)
+            if known.label in manifest.speech_labels
+        ]
+        self._to_source = self._rate_hz / manifest.front_end.sample_rate_hz
+        self._window = round(manifest.window_samples * self._to_source)
+
+    def heard(self, block: AudioBlock) -> None:
+        """Add a block to the ring."""
+        samples = block.samples
+        self._ring.push(
+            block.first_sample,
+            samples if self._all else select_channel(samples, self._channel)[:, None],
+        )
+
+    def scored(self, window: ScoredWindow) -> None:
+        """Learn what the bundle's own labels of speech say, if it has any."""
+        if len(window.scores) and any(window.scores[at] >= low for at, low in self._speech):
+            first = round(window.first_sample * self._to_source)
+            self._spoken.append((first, first + self._window))
+        while self._spoken and self._spoken[0][1] < self._ring.first:
+            self._spoken.popleft()
+
+    def hold(self, event: SoundEvent, decided_s: float) -> bool:
+        """Learn of an event; whether it is kept back, to come out of `ready` later."""
+        wanted = self._clips.settings.labels
+        if wanted and event.label not in wanted:
+            return False
+        if event.phase == "start":
+            first = max(0, event.sample - self._pre)
+            self._open[event.id] = _Open(event, first, first + self._length)
+        known = self._open[event.id]
+        known.event = event
+        if event.offset is None:
+            return False
+        length = round((event.offset - event.onset).total_seconds() * self._rate_hz)
+        known.end = min(event.sample + length + self._post, known.limit)
+        known.decided_s = decided_s
+        return True
+
+    def ready(self) -> Iterator[tuple[SoundEvent, float]]:
+        """Events that were held and need not wait any more, each with its decided_s.
+
+        To be called after each block: spans that are complete go to the writer.
+        """
+        self._submit(at_once=False)
+        for key, known in tuple(self._open.items()):
+            if known.end is not None and known.verdict is not None and known.verdict.done.is_set():
+                del self._open[key]
+                yield _with_clip(known.event, known.verdict), known.decided_s
+
+    def finish(self, timeout_s: float = FINISH_S) -> Iterator[tuple[SoundEvent, float]]:
+        """End of the stream: every event that is held, with clips as far as there is sound."""
+        self._submit(at_once=True)
+        deadline_s = time.monotonic() + timeout_s
+        for known in self._open.values():
+            if known.verdict is not None and known.end is not None:
+                known.verdict.done.wait(max(0.0, deadline_s - time.monotonic()))
+                yield _with_clip(known.event, known.verdict), known.decided_s
+        self._open.clear()
+
+    def _submit(self, *, at_once: bool) -> None:
+        for known in self._open.values():
+            end = known.limit if known.end is None else known.end
+            if known.verdict is None and (at_once or self._ring.end >= end + self._margin):
+                known.verdict = self._hand_over(known, end)
+
+    def _hand_over(self, known: _Open, end: int) -> _Verdict:
+        ring, margin = self._ring, self._margin
+        end = min(end, ring.end)
+        first = max(known.first, ring.first)
+        if known.event.sample < ring.begin or first >= end:
+            # The event lies across a gap: sound that nobody heard cannot be judged.
+            return self._clips.refuse(known.event.source)
+        around = max(first - margin, ring.first), min(end + margin, ring.end)
+        return self._clips.submit(
+            _Job(
+                event=known.event,
+                sound=ring.read(*around),
+                first=first - around[0],
+                n_samples=end - first,
+                sample=first,
+                rate_hz=self._rate_hz,
+                spoken=any(a < around[1] and around[0] < b for a, b in self._spoken),
+            )
+        )
+
+
+def _with_clip(event: SoundEvent, verdict: _Verdict) -> SoundEvent:
+    if not verdict.done.is_set():
+        return replace(event, extra={**event.extra, "clip_reason": "late"})
+    if verdict.name is not None:
+        return replace(event, clip=verdict.name)
+    return replace(event, extra={**event.extra, "clip_reason": verdict.outcome})
+
+
+def _flac(sound: Int16Array, rate_hz: int, wanted_hz: int) -> bytes:
+    import soundfile
+
+    if wanted_hz != rate_hz:
+        sound = soxr.resample(sound, rate_hz, wanted_hz)
+    content = io.BytesIO()
+    soundfile.write(content, sound, wanted_hz, format="FLAC", subtype="PCM_16")
+    return content.getvalue()

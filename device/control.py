@@ -1,0 +1,161 @@
+"""What a person changes while the sensor runs: its settings, pauses and thresholds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from soundpost.device.daemon import Daemon
+from soundpost.device.errors import ConfigError, SoundpostError, UsageError
+from soundpost.device.mqtt import Publisher
+from soundpost.device.overlay import ALL, Overlay, save_overlay
+from soundpost.device.plan import SourcePlan, plan_sources
+from soundpost.device.reload import needs_restart
+from soundpost.device.settings import Settings, nearest
+
+logger = logging.getLogger(__name__)
+
+
+class Control:
+    """Changes a running sensor, one change at a time; methods may be called from any thread.
+
+    Each returns one line on what was done, or raises SoundpostError, and then nothing has changed.
+
+    read : reads the settings as they are now, the command line included
+    settings, overlay : that the daemon runs with
+    on_settings : told of settings that were taken over, and of what became of them
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Settings],
+        settings: Settings,
+        overlay: Overlay,
+        daemon: Daemon,
+        publisher: Publisher,
+        on_settings: Callable[[Settings, Sequence[SourcePlan]], None] = lambda *_: None,
+    ) -> None:
+        self._read = read
+        self._settings = settings
+        self._overlay = overlay
+        self._daemon = daemon
+        self._publisher = publisher
+        self._on_settings = on_settings
+        self._lock = threading.RLock()
+
+    @property
+    def settings(self) -> Settings:
+        """That the sensor runs with."""
+        return self._settings
+
+    def reload(self) -> str:
+        """Read the settings again and take over what changed, without losing a sample.
+
+        Everything is read, loaded and checked before the first change. What cannot be used leaves
+        the sensor as it was, and health says why.
+        """
+        with self._lock:
+            try:
+                return self._reload()
+            except SoundpostError as error:
+                logger.error("settings were not reloaded: %s", error)
+                self._daemon.notice(f"settings were not reloaded: {error}")
+                raise
+
+    def _reload(self) -> str:
+        old, new = self._settings, self._read()
+        keys = needs_restart(old, new)
+        if keys:
+            raise ConfigError(
+                f"{new.path or 'settings'}: {', '.join(keys)}: restart to change; nothing else was "
+                "taken over either"
+            )
+        same_runtime = (old.model.runtime, old.model.threads) == (
+            new.model.runtime,
+            new.model.threads,
+        )
+        plans = plan_sources(new, self._overlay, self._daemon.plans if same_runtime else None)
+        self._settings = new
+        parts = [str(self._daemon.apply(plans))]
+        if new.mqtt is not None and new.mqtt != old.mqtt:
+            parts.append(f"mqtt: now {new.mqtt.address}")
+            self._publisher.use(new.mqtt)
+        self._on_settings(new, plans)
+        self._daemon.notice(None)
+        done = "; ".join(part for part in parts if part) or "nothing has changed for the sources"
+        logger.info("settings reloaded: %s", done)
+        return f"settings reloaded: {done}"
+
+    def pause(self, source: str | None, duration_s: float | None) -> str:
+        """Close a source, or all: nothing is heard, scored or kept until `resume`, or so long."""
+        with self._lock:
+            names = self._sources(source)
+            self._daemon.pause(names, duration_s)
+        length = "" if duration_s is None else f" for {duration_s:g} s"
+        return f"{', '.join(names)} paused{length}"
+
+    def resume(self, source: str | None) -> str:
+        """Open a paused source, or all."""
+        with self._lock:
+            names = self._sources(source)
+            self._daemon.resume(names)
+        return f"{', '.join(names)} listening"
+
+    def set_threshold(
+        self, source: str | None, label: str, onset: float, release: float | None
+    ) -> str:
+        """Set a label's thresholds at a source, or at all; they are kept over restarts."""
+        with self._lock:
+            self._check_label(source, label)
+            name = ALL if source is None else source
+            self._use(self._overlay.with_threshold(name, label, onset, release))
+            plan = next(iter(self._plans(source, label).values()))
+            (found,) = [known for known in plan.classes if known.label == label]
+        return f"{label}: onset {found.onset:g}, release {found.release:g}"
+
+    def reset_threshold(self, source: str | None, label: str | None) -> str:
+        """Forget what was set for a source, a label, or both; for all where neither is named."""
+        with self._lock:
+            if source is not None:
+                self._sources(source)
+            self._use(self._overlay.without(source, label))
+        return f"{label or 'all labels'}: as in settings and bundle"
+
+    def _use(self, overlay: Overlay) -> None:
+        save_overlay(self._settings.overlay_path, overlay)
+        self._overlay = overlay
+        self._daemon.apply(
+            [
+                replace(
+                    plan,
+                    classes=overlay.classes(
+                        name, self._settings.detector_classes(plan.bundle.manifest.classes)
+                    ),
+                )
+                for name, plan in self._daemon.plans.items()
+            ]
+        )
+
+    def _sources(self, source: str | None) -> list[str]:
+        known = list(self._daemon.plans)
+        if source is None:
+            return known
+        if source not in known:
+            raise UsageError(f"source {source!r}: no such source{nearest(source, known)}")
+        return [source]
+
+    def _plans(self, source: str | None, label: str) -> Mapping[str, SourcePlan]:
+        names = self._sources(source)
+        return {
+            name: plan
+            for name, plan in self._daemon.plans.items()
+            if name in names and label in plan.bundle.manifest.labels
+        }
+
+    def _check_label(self, source: str | None, label: str) -> None:
+        if not self._plans(source, label):
+            plans = [self._daemon.plans[name] for name in self._sources(source)]
+            known = sorted({known for plan in plans for known in plan.bundle.manifest.labels})
+            raise UsageError(f"label {label!r}: no such label{nearest(label, known)}")

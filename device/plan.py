@@ -1,0 +1,117 @@
+"""What a sensor is to listen to and with what: settings and files, loaded and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soundpost.device.audio import Channel
+from soundpost.device.bundle import Bundle, open_bundle, read_bundle, starter_bundle_path
+from soundpost.device.detector import ClassSettings
+from soundpost.device.interpreter import Interpreter
+from soundpost.device.microphone import MicrophoneProfile, load_profile
+from soundpost.device.overlay import Overlay
+from soundpost.device.settings import LevelSettings, Settings
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """How the levels of a source are measured.
+
+    publish : send level records; False where they serve events alone
+    """
+
+    interval_s: float = 60.0
+    bands: bool = False
+    profile: MicrophoneProfile = field(default_factory=MicrophoneProfile)
+    publish: bool = True
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What one source listens to and with what.
+
+    name : of its topics
+    url : "mic:", "mic:NAME", "file:PATH" or another scheme of soundpost.sources
+    options : passed to the opener of the scheme
+    classes : detector settings, one per label of the bundle
+    levels : None: no levels are measured
+    """
+
+    name: str
+    url: str
+    bundle: Bundle
+    interpreter: Interpreter
+    classes: Sequence[ClassSettings]
+    channel: Channel = "mix"
+    options: dict[str, Any] = field(default_factory=dict)
+    levels: LevelPlan | None = None
+
+
+def plan_sources(
+    settings: Settings,
+    overlay: Overlay | None = None,
+    running: Mapping[str, SourcePlan] | None = None,
+) -> list[SourcePlan]:
+    """Load and check what every source needs.
+
+    Parameters
+    ----------
+    settings : what is wanted
+    overlay : thresholds that commands have set
+    running : plans by source whose interpreters go on where the bundle is still the same
+
+    Raises
+    ------
+    ConfigError
+        A label that the bundle lacks, or thresholds that contradict.
+    InputError, BundleError
+        A bundle or a profile cannot be used.
+    """
+    overlay = overlay or Overlay()
+    runtime, threads = settings.model.runtime, settings.model.threads
+    loaded: dict[Path, Bundle] = {}
+    plans = []
+    for source in settings.sources:
+        path = source.bundle or settings.model.bundle or starter_bundle_path()
+        old = (running or {}).get(source.name)
+        if old is not None and path not in loaded and read_bundle(path).sha256 == old.bundle.sha256:
+            loaded[path] = old.bundle
+        if path not in loaded:
+            bundle, interpreter, _ = open_bundle(path, runtime, threads)
+            loaded[path] = bundle
+        elif old is not None and loaded[path].sha256 == old.bundle.sha256:
+            bundle, interpreter = old.bundle, old.interpreter
+        else:
+            # An interpreter holds tensors of one invocation: each source's thread needs its own.
+            bundle = loaded[path]
+            interpreter = bundle.load_interpreter(runtime, threads)
+        classes = settings.detector_classes(bundle.manifest.classes)
+        plans.append(
+            SourcePlan(
+                source.name,
+                source.url,
+                bundle,
+                interpreter,
+                overlay.classes(source.name, classes),
+                source.channel,
+                dict(source.options),
+                plan_levels(settings.levels, source.profile),
+            )
+        )
+    return plans
+
+
+def plan_levels(levels: LevelSettings, profile: Path | None) -> LevelPlan | None:
+    """What is measured of a source: levels to publish, levels of its events, or none.
+
+    Raises ConfigError or InputError where the profile cannot be used.
+    """
+    microphone = MicrophoneProfile() if profile is None else load_profile(profile)
+    # A calibrated microphone tells how loud an event was, whether or not levels are published.
+    if not levels.enabled and not microphone.calibrated:
+        return None
+    bands = levels.enabled and levels.bands
+    return LevelPlan(levels.interval_s, bands, microphone, levels.enabled)

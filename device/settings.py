@@ -1,0 +1,436 @@
+"""What can be set: the frozen settings of a sensor, and the tables of a settings file.
+
+One place for each setting: its dataclass gives the default, its kind below gives meaning, unit and
+range. To add a table: a frozen dataclass whose checks raise UsageError, an entry of `TABLES` with
+that dataclass as its `record`, and a field of `Settings` with the table's name. Reader (config.py),
+messages, schema and `soundpost config show` follow.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from soundpost.device.audio import Channel
+from soundpost.device.broker_settings import (
+    MQTT_VERSIONS,
+    PASSWORD_VARIABLE,
+    USERNAME_VARIABLE,
+    BrokerSettings,
+)
+from soundpost.device.clip_store import ClipSettings
+from soundpost.device.detector import ClassSettings
+from soundpost.device.disk_outbox import OutboxSettings
+from soundpost.device.errors import ConfigError, InputError, UsageError
+from soundpost.device.home_assistant import DISCOVERY_MODES, HomeAssistantSettings
+from soundpost.device.interpreter import RUNTIME_CHOICES
+from soundpost.device.kinds import (
+    ChannelNumber,
+    Choice,
+    Choices,
+    FilePath,
+    Flag,
+    Kind,
+    Names,
+    Number,
+    Table,
+    Text,
+)
+from soundpost.device.topics import (
+    DEFAULT_BASE_TOPIC,
+    MAX_BASE_BYTES,
+    MAX_NAME_BYTES,
+    check_base_topic,
+    check_name,
+)
+
+# What check_name and check_base_topic accept, as far as a regular expression can say. A `$` may
+# stand before a last line feed: what ends in white space is refused first.
+_LEVEL = r"[^/+#\u0000-\u001f\u007f-\u009f\u2028\u2029\ufdd0-\ufdef]"
+NAME_PATTERN = rf"^(?![$\s])(?![\s\S]*\s$){_LEVEL}+$"
+_BASE_PATTERN = rf"^(?!([\s\S]*/)?[$\s])(?![\s\S]*\s(/|$)){_LEVEL}+(/{_LEVEL}+)*$"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """bundle : None for the starter bundle; threads, runtime : of the interpreter."""
+
+    bundle: Path | None = None
+    threads: int = 1
+    runtime: str = "auto"
+
+
+@dataclass(frozen=True)
+class LevelSettings:
+    """Sound levels.
+
+    enabled : publish them. Off unless asked for: they cost processor time and messages, and without
+        a calibrated microphone compare with nothing but themselves
+    interval_s : length of an interval
+    bands : third-octave bands too
+    """
+
+    enabled: bool = False
+    interval_s: float = 60.0
+    bands: bool = False
+
+
+COMMANDS = ("pause", "resume", "threshold", "reload")
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """Commands over MQTT.
+
+    enabled : obey any. Off unless asked for: who may write to the broker's topics may then make the
+        sensor deaf
+    allow : which ones
+    per_minute : more are refused
+    """
+
+    enabled: bool = False
+    allow: tuple[str, ...] = COMMANDS
+    per_minute: int = 10
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Figures for Prometheus.
+
+    port : None: none are offered
+    host : address to listen on
+    remote : let other machines read them, which is refused without: they tell who is at home
+    """
+
+    port: int | None = None
+    host: str = "127.0.0.1"
+    remote: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError as error:
+            raise UsageError(
+                f"host must be an address in numbers, found {self.host!r}; 127.0.0.1 is this "
+                "machine alone"
+            ) from error
+        if not address.is_loopback and not self.remote:
+            raise UsageError(
+                f"host {self.host}: other machines could read what the sensor hears; set "
+                "remote = true too if they shall, or leave host out"
+            )
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """One source.
+
+    name : in its topics
+    url : "mic:", "mic:NAME", "file:PATH" or another kind that is installed
+    channel : index, or "mix" for the mean of all
+    bundle : None for the one of [model]
+    profile : of its microphone (microphone.py); None: unknown
+    options : of the kind's opener, only those that were given
+    """
+
+    name: str = "mic0"
+    url: str = "mic:"
+    channel: Channel = "mix"
+    bundle: Path | None = None
+    profile: Path | None = None
+    options: Mapping[str, float | int | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of `soundpost run`.
+
+    device_id : unique among the sensors of a broker; by default the machine's name
+    mqtt : None: the embedded broker, on 127.0.0.1 at broker_port (0: any free port)
+    outbox : where events wait for the broker
+    detector : values for every label, in place of the bundle's
+    classes : values by label, in place of both
+    path : of the file they came from
+    """
+
+    device_id: str
+    outbox: OutboxSettings
+    base_topic: str = DEFAULT_BASE_TOPIC
+    mqtt: BrokerSettings | None = None
+    broker_port: int = 1883
+    model: ModelSettings = field(default_factory=ModelSettings)
+    sources: tuple[SourceSettings, ...] = (SourceSettings(),)
+    levels: LevelSettings = field(default_factory=LevelSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    commands: CommandSettings = field(default_factory=CommandSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    home_assistant: HomeAssistantSettings = field(default_factory=HomeAssistantSettings)
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def overlay_path(self) -> Path:
+        """Where thresholds that commands set are kept: beside the outbox."""
+        return self.outbox.path.with_name(f"thresholds-{self.device_id}.json")
+
+    def detector_classes(self, defaults: Sequence[ClassSettings]) -> tuple[ClassSettings, ...]:
+        """A bundle's detector settings with these in their place.
+
+        Raises ConfigError for a label that the bundle lacks, or thresholds that contradict.
+        """
+        where = str(self.path) if self.path is not None else "settings"
+        labels = [known.label for known in defaults]
+        for label in self.classes:
+            if label not in labels:
+                near = nearest(label, labels) or "; delete this table"
+                raise ConfigError(f"{where}: [class.{label}]: the bundle has no such label{near}")
+        found = []
+        for default in defaults:
+            changed = {**self.detector, **self.classes.get(default.label, {})}
+            if "onset" in changed and "release" not in changed:
+                # One threshold moved: the other keeps its share of it.
+                changed["release"] = changed["onset"] * default.release / default.onset
+            try:
+                found.append(replace(default, **changed))
+            except InputError as error:
+                raise ConfigError(f"{where}: {error}") from error
+        return tuple(found)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """End of a message on an unknown name: the nearest known one, or all where they are few."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; expected one of {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
+
+
+_CLASS: dict[str, Kind] = {
+    "onset": Number("an event begins at this score", 0.01, 1.0),
+    "release": Number("an event ends below this score; not above onset", 0.001, 1.0),
+    "smoothing": Choice("how scores are smoothed", ("median", "mean", "none")),
+    "smoothing_windows": Number("over how many windows", 1, 100, "windows", whole=True),
+    "min_duration_s": Number("shorter events are not reported", 0, 3_600, "s"),
+    "min_gap_s": Number("events closer than this are one", 0, 3_600, "s"),
+}
+_SOURCE: dict[str, Kind] = {
+    "url": Text("mic:, mic:NAME or file:PATH"),
+    "channel": ChannelNumber("which channel, or the mean of all"),
+    "bundle": FilePath("its model bundle; by default the one of [model]"),
+    "profile": FilePath("of its microphone: response and sensitivity"),
+}
+SOURCE_KEYS = frozenset(_SOURCE)
+_MICROPHONE: dict[str, Kind] = {
+    "rate_hz": Number(
+        "capture rate; by default the device's own", 8_000, 192_000, "Hz", whole=True
+    ),
+    "channels": Number("channels to capture; by default all of a card's", 1, 256, whole=True),
+    "block_s": Number("length of a block of samples", 0.005, 1.0, "s"),
+    "latency_s": Number("sound that the driver may hold back", 0.005, 2.0, "s"),
+    "digital_silence_s": Number(
+        "zeros for this long are a fault of the microphone; 0: they are not", 0, 3_600, "s"
+    ),
+}
+_FILE: dict[str, Kind] = {
+    "block_s": Number("length of a block of samples", 0.005, 1.0, "s"),
+    "realtime": Flag("play at the pace of sound, or as fast as it is read"),
+    "loop": Flag("start again at the end"),
+}
+# By the kind of a source's url; kinds of other packages check their own options.
+SOURCE_OPTIONS: dict[str, Table] = {
+    "mic": Table(
+        "a microphone",
+        _MICROPHONE,
+        defaults={"block_s": 0.05, "latency_s": 0.1, "digital_silence_s": 2.0},
+    ),
+    "file": Table(
+        "a sound file", _FILE, defaults={"block_s": 0.02, "realtime": True, "loop": False}
+    ),
+}
+
+TOP = Table(
+    "settings of a Soundpost sensor",
+    {
+        "device_id": Text(
+            "name of this sensor in topics; by default the machine's",
+            check=lambda name: check_name(name, "device_id"),
+            pattern=NAME_PATTERN,
+            max_length=MAX_NAME_BYTES,
+        )
+    },
+)
+# Tables that stand once.
+TABLES: dict[str, Table] = {
+    "mqtt": Table(
+        "the broker; without this table a broker of our own listens on 127.0.0.1",
+        {
+            "host": Text("name or address of the broker"),
+            "port": Number("its TCP port; by default 1883, with TLS 8883", 1, 65_535, whole=True),
+            "username": Text(
+                "user name, where the broker asks for one; the variable "
+                f"{USERNAME_VARIABLE} takes its place"
+            ),
+            "password_file": FilePath(
+                f"file whose first line is the password; or the variable {PASSWORD_VARIABLE}"
+            ),
+            "base_topic": Text(
+                "levels of the topics before the device",
+                check=check_base_topic,
+                pattern=_BASE_PATTERN,
+                max_length=MAX_BASE_BYTES,
+            ),
+            "version": Choice(
+                "of MQTT; auto: 5, or 3.1.1 where the broker does not speak 5", MQTT_VERSIONS
+            ),
+            "tls": Flag("encrypt, trusting the system's CAs; on where a file below is given"),
+            "ca_file": FilePath("certificates (PEM) of those who may sign the broker's"),
+            "cert_file": FilePath("our certificate (PEM), where the broker asks for one"),
+            "key_file": FilePath("its private key (PEM), not locked by a pass phrase"),
+            "tls_insecure": Flag("take a broker's certificate that is of another name"),
+            "keepalive_s": Number(
+                "a silent connection is probed after this long", 1, 65_535, "s", whole=True
+            ),
+            "timeout_s": Number("for the connection and the broker's answer", 0.1, 600, "s"),
+            "ack_timeout_s": Number(
+                "a broker that acknowledges nothing for so long is left, and connected to again",
+                1,
+                3_600,
+                "s",
+            ),
+            "retry_min_s": Number("first pause before connecting again", 0.01, 3_600, "s"),
+            "retry_max_s": Number("longest pause before connecting again", 0.01, 86_400, "s"),
+        },
+        record=BrokerSettings,
+        defaults={
+            "base_topic": DEFAULT_BASE_TOPIC,
+            "host": None,
+            "port": None,
+            "tls": None,
+            "tls_insecure": False,
+        },
+        needs="host",
+    ),
+    "broker": Table(
+        "the broker of our own, where [mqtt] is absent",
+        {"port": Number("its TCP port on 127.0.0.1; 0 takes a free one", 0, 65_535, whole=True)},
+        defaults={"port": Settings.broker_port},
+    ),
+    "outbox": Table(
+        "where events wait until the broker has them",
+        {
+            "path": FilePath("the file; by default in the folder for state"),
+            "max_size_mb": Number("beyond, the oldest events are given up", 0.1, 10_000, "MB"),
+            "max_age_days": Number("events that waited longer are given up", 0.01, 3_650, "days"),
+        },
+        record=OutboxSettings,
+    ),
+    "model": Table(
+        "what recognises sounds",
+        {
+            "bundle": FilePath("the model bundle; by default the starter"),
+            "threads": Number("of the interpreter", 1, 64, whole=True),
+            "runtime": Choice("what runs the model", RUNTIME_CHOICES),
+        },
+        record=ModelSettings,
+    ),
+    "home_assistant": Table(
+        "what Home Assistant finds by itself",
+        {
+            "discovery": Choice(
+                "device: one message (Home Assistant 2024.11 or newer); component: one for each "
+                "entity; off: none. By default device where [mqtt] names a broker",
+                DISCOVERY_MODES,
+            ),
+            "prefix": Text(
+                "first levels of its discovery topics",
+                check=check_base_topic,
+                pattern=_BASE_PATTERN,
+            ),
+            "labels": Names(
+                "labels that become entities; by default all, and of more than 12 only alarms "
+                "are enabled",
+                check=lambda name: check_name(name, "label"),
+                pattern=NAME_PATTERN,
+            ),
+        },
+        record=HomeAssistantSettings,
+    ),
+    "levels": Table(
+        "how loud it is",
+        {
+            "enabled": Flag("publish sound levels"),
+            "interval_s": Number("length of an interval, a record for each", 1, 3_600, "s"),
+            "bands": Flag("third-octave bands too"),
+        },
+        record=LevelSettings,
+    ),
+    "commands": Table(
+        "commands over MQTT",
+        {
+            "enabled": Flag("obey commands of those who may write to the broker"),
+            "allow": Choices("which ones", COMMANDS),
+            "per_minute": Number("more are refused", 1, 600, whole=True),
+        },
+        record=CommandSettings,
+    ),
+    "metrics": Table(
+        "figures for Prometheus, on this machine alone unless told",
+        {
+            "port": Number("TCP port; without it there are none", 1, 65_535, whole=True),
+            "host": Text("address to listen on"),
+            "remote": Flag("host may be one that other machines reach"),
+        },
+        record=MetricsSettings,
+        needs="port",
+    ),
+    "clips": Table(
+        "the sound of events as files; nothing is kept where someone may be heard to speak",
+        {
+            "enabled": Flag("keep clips; no sound touches the disk otherwise"),
+            "folder": FilePath("where they go; by default clips in the folder for state"),
+            "pre_roll_s": Number("sound before the event", 0, 30, "s"),
+            "post_roll_s": Number("sound after it, for which its end is held", 0, 30, "s"),
+            "max_length_s": Number("longest clip; its beginning is kept", 1, 300, "s"),
+            "labels": Names(
+                "of these events only; by default of all",
+                check=lambda name: check_name(name, "label"),
+                pattern=NAME_PATTERN,
+            ),
+            "channels": Choice("what the source listens to, or all it has", ("source", "all")),
+            "rate_hz": Number(
+                "of the files; by default the source's", 8_000, 192_000, "Hz", whole=True
+            ),
+            "max_age_days": Number("older clips are deleted", 0.01, 3_650, "days"),
+            "max_size_mb": Number("of all clips; beyond, the oldest go", 1, 10_000_000, "MB"),
+            "min_per_class": Number(
+                "newest clips of each label that are kept nevertheless", 0, 100_000, whole=True
+            ),
+            "min_free_mb": Number("left free on the disk", 0, 1_000_000, "MB"),
+        },
+        record=ClipSettings,
+        # It depends on the folder for state.
+        defaults={"folder": None},
+    ),
+    "detector": Table(
+        "how scores become events, for every label, in place of the bundle's values",
+        {key: kind for key, kind in _CLASS.items() if key not in ("onset", "release")},
+    ),
+}
+# Tables that stand once for each name, as [source.NAME].
+NAMED_TABLES: dict[str, Table] = {
+    "source": Table(
+        "what the sensor listens to; by default one source, mic0, the default microphone",
+        {
+            **_SOURCE,
+            **_MICROPHONE,
+            **_FILE,
+        },
+        defaults={"url": SourceSettings.url, "channel": SourceSettings.channel},
+    ),
+    "class": Table("how scores of one label become events, in place of the bundle's", _CLASS),
+}

