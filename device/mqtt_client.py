@@ -159,7 +159,9 @@ class Client(paho.Client):
             _properties: Properties | None,
         ) -> None:
             # One for each topic, in their order (MQTT 3.1.1, 3.9.3).
-            refused.extend(topic for topic, code in zip(topics, codes) if code.is_failure)
+            refused.extend(
+                topic for topic, code in zip(topics, codes, strict=False) if code.is_failure
+            )
             granted.set()
 
         self.on_subscribe = answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -30,6 +31,30 @@ def environment_of(folder: Path, changes: dict[str, str]) -> dict[str, str]:
     """What a sensor sees; its outbox lies in the test's folder."""
     known = {key: value for key, value in os.environ.items() if key != "STATE_DIRECTORY"}
     return {**known, "XDG_STATE_HOME": str(folder / "state"), **changes}
+
+
+def held() -> tuple[int, int, int]:
+    """File handles, threads and child processes of this process."""
+    folder = Path("/proc/self")
+    threads = list((folder / "task").iterdir())
+    children = 0
+    for thread in threads:
+        # One that ends now has none.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += len((thread / "children").read_text().split())
+    return len(list((folder / "fd").iterdir())), len(threads), children
+
+
+def expect_held_again(before: tuple[int, int, int]) -> None:
+    """Fail where more stays held than `before`.
+
+    Only what stays counts: a database opens its journal for the length of a transaction, and what
+    has ended is collected a moment later.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while any(now > then for now, then in zip(held(), before, strict=True)):
+        assert time.monotonic() < deadline_s, (held(), before)
+        time.sleep(0.05)
 
 
 class Sensor:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -170,13 +171,8 @@ def start(mosquitto: Any, tiny_bundle: Path) -> Iterator[Start]:
         sensor.close()
 
 
-def held() -> tuple[int, int]:
-    """File handles and threads of this process."""
-    return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
-
-
 def test_a_microphone_that_is_unplugged_and_plugged_in_again(
-    yard: Any, start: Start, busy_s: float
+    running: ModuleType, yard: Any, start: Start, busy_s: float
 ) -> None:
     sensor = start("mic:yard", rate_hz=48_000)
     sensor.scored_s(0.0)
@@ -193,8 +189,9 @@ def test_a_microphone_that_is_unplugged_and_plugged_in_again(
         assert sensor.last.last_gap is not None
         assert sensor.last.gaps >= count + 1
         if held_first is None:
-            held_first = held()
-    assert held() == held_first
+            held_first = running.held()
+    assert held_first is not None
+    running.expect_held_again(held_first)
     assert len(sensor.capture_processes()) == 1
 
 
@@ -227,11 +224,11 @@ def test_a_sound_server_that_is_killed_and_started_again(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["crashes", "hangs"])
 def test_a_driver_that_fails_takes_its_process_and_no_more(
-    yard: Any, start: Start, busy_s: float, number: int
+    running: ModuleType, yard: Any, start: Start, busy_s: float, number: int
 ) -> None:
     sensor = start("mic:yard", rate_hz=48_000)
     sensor.scored_s(0.0)
-    before = held()
+    before = running.held()
     (pid,) = sensor.capture_processes()
     failed_s = time.monotonic()
     os.kill(pid, number)
@@ -239,7 +236,7 @@ def test_a_driver_that_fails_takes_its_process_and_no_more(
     assert sensor.scored_s(time.monotonic()) < LIMIT_S + busy_s
     (another,) = sensor.capture_processes()
     assert another != pid
-    assert held() == before
+    running.expect_held_again(before)
 
 
 def test_a_muted_microphone_is_told_and_listened_to(yard: Any, start: Start) -> None:

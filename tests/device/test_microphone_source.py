@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,6 @@ def told(blocks: Iterator[AudioBlock], since_s: float) -> None:
     raise AssertionError("ended without a fault")
 
 
-def held(pid: int) -> tuple[int, int, int]:
-    """File handles, threads and child processes of a process."""
-    folder = Path(f"/proc/{pid}")
-    children = sum(len(path.read_text().split()) for path in folder.glob("task/*/children"))
-    return (
-        len(list((folder / "fd").iterdir())),
-        len(list((folder / "task").iterdir())),
-        children,
-    )
-
-
 @pytest.mark.parametrize(
     ("break_it", "kind", "line"),
     [
@@ -154,9 +144,13 @@ def held(pid: int) -> tuple[int, int, int]:
     ids=["unplugged", "stalled", "zeros", "twice", "half", "crashed", "hung"],
 )
 def test_a_fault_is_told_in_time_and_the_microphone_opens_again(
-    yard: Any, break_it: Callable[[Any, int], None], kind: type[CaptureError], line: str
+    running: ModuleType,
+    yard: Any,
+    break_it: Callable[[Any, int], None],
+    kind: type[CaptureError],
+    line: str,
 ) -> None:
-    before = held(os.getpid())
+    before = running.held()
     with open_microphone("mic:yard", rate_hz=48_000) as source:
         blocks = source.blocks()
         for _ in islice(blocks, 40):
@@ -170,9 +164,7 @@ def test_a_fault_is_told_in_time_and_the_microphone_opens_again(
         assert len(str(caught.value).splitlines()) == 1
         assert list(source.blocks()) == []
     # A microphone that was unplugged is fed no more, either.
-    deadline_s = time.monotonic() + PATIENCE_S
-    while any(now > then for now, then in zip(held(os.getpid()), before, strict=True)):
-        assert time.monotonic() < deadline_s, (held(os.getpid()), before)
+    running.expect_held_again(before)
 
 
 def test_a_reader_that_is_busy_for_seconds_finds_all_that_the_ring_holds(yard: Any) -> None:
@@ -252,14 +244,16 @@ def test_a_server_that_is_killed_and_comes_back_is_heard_again(pulseaudio: Any, 
         assert len(next(source.blocks()).samples)
 
 
-def test_a_frozen_server_is_given_up_and_leaves_nothing_behind(pulseaudio: Any) -> None:
-    before = held(os.getpid())
+def test_a_frozen_server_is_given_up_and_leaves_nothing_behind(
+    running: ModuleType, pulseaudio: Any
+) -> None:
+    before = running.held()
     pulseaudio.freeze()
     began_s = time.monotonic()
     with pytest.raises(DeviceLostError, match="hangs"):
         open_microphone("mic:pulse")
     assert time.monotonic() - began_s < NOTICED_S + BUSY_S
-    assert held(os.getpid()) == before
+    running.expect_held_again(before)
     pulseaudio.thaw()
     with open_microphone("mic:pulse") as source:
         assert len(next(source.blocks()).samples)
