@@ -169,9 +169,9 @@ def open_microphone(
     url: str = "mic:",
     *,
     rate_hz: int | None = None,
-    block_s: float = 0.05,
+    block_s: float = 0.1,
     channels: int | None = None,
-    latency_s: float = 0.1,
+    latency_s: float = 0.2,
     ring_s: float = _RING_S,
     digital_silence_s: float = 2.0,
 ) -> MicrophoneSource:

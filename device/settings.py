@@ -246,7 +246,7 @@ SOURCE_OPTIONS: dict[str, Table] = {
     "mic": Table(
         "a microphone",
         _MICROPHONE,
-        defaults={"block_s": 0.05, "latency_s": 0.1, "digital_silence_s": 2.0},
+        defaults={"block_s": 0.1, "latency_s": 0.2, "digital_silence_s": 2.0},
     ),
     "file": Table(
         "a sound file", _FILE, defaults={"block_s": 0.02, "realtime": True, "loop": False}
