@@ -1,0 +1,63 @@
+"""What sound event detection learns from: recordings with strong, weak or no labels, and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Labelling = Literal["strong", "weak", "unlabelled"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sound event. onset_s, offset_s: seconds from the start of the recording."""
+
+    label: str
+    onset_s: float
+    offset_s: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One recording.
+
+    events : where labelling is "strong"
+    tags : labels that occur somewhere in it; of a strong one, those of its events
+    seconds : length of the recording
+    """
+
+    path: Path
+    labelling: Labelling
+    seconds: float
+    events: tuple[Event, ...] = ()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """Recordings of one folder and the vocabulary, in alphabetical order."""
+
+    folder: Path
+    scenes: tuple[Scene, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass
+class SceneBatch:
+    """Recordings of equal length for one training step: strong, then weak, then unlabelled ones.
+
+    log_mel : (n_scenes, n_frames, n_mels) float32, of the device's front end
+    frame_targets : (n_scenes, n_frames, n_labels) float32, zeros where has_frames is False
+    clip_targets : (n_scenes, n_labels) float32, zeros where has_tags is False
+    has_frames, has_tags : (n_scenes,) bool; a strong recording has both
+    """
+
+    log_mel: torch.Tensor
+    frame_targets: torch.Tensor
+    clip_targets: torch.Tensor
+    has_frames: torch.Tensor
+    has_tags: torch.Tensor
+    paths: tuple[Path, ...] = field(default=())
