@@ -375,9 +375,7 @@ class _Teller(Observer):
 
 
 def _say(text: str) -> None:
-    # A sensor goes on where nobody reads what it prints any more: its alerts go to the broker.
-    with contextlib.suppress(BrokenPipeError):
-        _write(sys.stdout, text)
+    _write(sys.stdout, text)
 
 
 def _tell(line: str) -> None:
@@ -385,9 +383,12 @@ def _tell(line: str) -> None:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    # At once, unlike print(): sources and broker speak in threads of their own.
-    stream.write(f"{line}\n")
-    stream.flush()
+    # A sensor goes on where what it prints goes nowhere any more, be it a pipe without a reader, a
+    # terminal that is gone or a log on a full disk: its alerts go to the broker.
+    with contextlib.suppress(OSError, ValueError):
+        # At once, unlike print(): sources and broker speak in threads of their own.
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 COMMAND = Command("listen and publish alerts", _DESCRIPTION, _add, _run)

@@ -329,6 +329,26 @@ def test_events_and_states_survive_a_broker_that_is_killed_and_restarted(mosquit
     assert received[-1].queued_s == 0.0
 
 
+def test_a_fault_of_ours_does_not_end_the_connecting(mosquitto, ends, caplog) -> None:
+    told: list[str] = []
+
+    def fails(state: str, _line: str) -> None:
+        told.append(state)
+        raise RuntimeError("whoever is told of it fails")
+
+    publisher = ends.enter_context(
+        Publisher(settings(mosquitto.port), TOPICS, states=STATES, on_state=fails)
+    )
+    until(lambda: "connected" in told)
+    received: list[SoundEvent] = []
+    ends.enter_context(Subscriber(settings(mosquitto.port), received.append)).wait_connected(5)
+    for sample in range(3):
+        publisher.publish_event(event(sample))
+    assert publisher.flush(10)
+    until(lambda: len(received) == 3)
+    assert "fault in soundpost" in caplog.text
+
+
 def test_levels_are_sent_once_not_kept_and_dropped_while_offline(mosquitto, ends) -> None:
     publisher = ends.enter_context(Publisher(settings(mosquitto.port), TOPICS))
     publisher.wait_connected(5)

@@ -608,3 +608,43 @@ def test_a_label_of_clips_that_no_bundle_has(start: Start) -> None:
     sensor = start("--check", "--set", "clips.enabled=true", "--set", "clips.labels=['clab']")
     assert sensor.end() == 2
     assert sensor.err == ["settings: [clips] labels: no bundle has 'clab'; did you mean clap?"]
+
+
+def test_what_it_prints_may_go_nowhere(
+    running: ModuleType,
+    tiny_bundle: Path,
+    clap_wav: Path,
+    mosquitto: Any,
+    collect: Callable[[int], Any],
+    tmp_path: Path,
+) -> None:
+    """Its log lies on a full disk: broker and settings come back as if somebody read it."""
+    settings = tmp_path / "sensor.toml"
+    settings.write_text(f'''
+        device_id = "{running.DEVICE}"
+        [model]
+        bundle = "{tiny_bundle}"
+        [mqtt]
+        host = "127.0.0.1"
+        port = {mosquitto.port}
+        retry_min_s = 0.1
+        retry_max_s = 0.2
+        [source.mic0]
+        url = "file:{clap_wav}"
+        loop = true
+    ''')
+    nowhere = ["sh", "-c", 'exec "$@" > /dev/full 2> /dev/full', "sh"]
+    sensor = running.Sensor(["run", "--config", str(settings)], tmp_path, {}, under=nowhere)
+    try:
+        first = collect(mosquitto.port)
+        first.wait(lambda: len(first.events()) > 0)
+        mosquitto.kill()
+        mosquitto.start()
+        second = collect(mosquitto.port)
+        second.wait(lambda: len(second.events()) > 0)
+        settings.write_text(settings.read_text().replace("mic0", "yard"))
+        sensor.process.send_signal(signal.SIGHUP)
+        second.wait(lambda: len(second.events("yard")) > 0)
+    finally:
+        sensor.process.kill()
+        sensor.process.wait()
