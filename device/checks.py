@@ -66,11 +66,17 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     """Every bundle on this machine's runtime, against the golden vector that it carries."""
     runtimes = ", ".join(available_runtimes())
     model = settings.model
-    paths = {source.bundle or model.bundle or starter_bundle_path() for source in settings.sources}
-    for path in sorted(paths):
+    users: dict[Path, list[str]] = {}
+    for source in settings.sources:
+        path = source.bundle or model.bundle or starter_bundle_path()
+        users.setdefault(path, []).append(source.name)
+    labels: set[str] = set()
+    for path in sorted(users):
         try:
             bundle, interpreter, check = open_bundle(path, model.runtime, model.threads)
-            settings.detector_classes(bundle.manifest.classes)
+            labels.update(bundle.manifest.labels)
+            for name in users[path]:
+                settings.detector_classes(name, bundle.manifest.classes)
         except SoundpostError as error:
             remedy = f"runtimes here: {runtimes or 'none: pip install soundpost[device]'}"
             yield Finding("model", "fault", str(error), remedy)
@@ -82,6 +88,11 @@ def check_models(settings: Settings) -> Iterator[Finding]:
             f"{manifest.name} {manifest.version}: {len(manifest.labels)} labels; reproduces its "
             f"golden vector with {interpreter.runtime} to {check.score_error:.2g}",
         )
+    if labels:
+        try:
+            settings.check_class_labels(labels)
+        except SoundpostError as error:
+            yield Finding("settings", "fault", str(error), "correct the name, or delete the table")
     for source in settings.sources:
         if source.profile is not None:
             try:

@@ -88,7 +88,7 @@ def plan_sources(
             # An interpreter holds tensors of one invocation: each source's thread needs its own.
             bundle = loaded[path]
             interpreter = bundle.load_interpreter(runtime, threads)
-        classes = settings.detector_classes(bundle.manifest.classes)
+        classes = settings.detector_classes(source.name, bundle.manifest.classes)
         plans.append(
             SourcePlan(
                 source.name,
@@ -101,6 +101,7 @@ def plan_sources(
                 plan_levels(settings.levels, source.profile),
             )
         )
+    settings.check_class_labels({one.label for plan in plans for one in plan.classes})
     return plans
 
 

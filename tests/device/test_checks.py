@@ -81,7 +81,9 @@ def test_a_model_that_is_not(settings: Settings, tmp_path: Path) -> None:
     assert finding.state == "fault"
     assert "bent.bundle" in finding.text
     unknown = replace(settings, classes={"no such label": {"onset": 0.5}})
-    assert "no such label" in one(check_models(unknown)).text
+    *_, found = check_models(unknown)
+    assert found.state == "fault"
+    assert "no such label" in found.text
 
 
 def test_a_profile_that_is_not_there(settings: Settings, tmp_path: Path) -> None:

@@ -113,15 +113,24 @@ def tables(kinds: dict[str, Kind]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 NAMES = st.sampled_from(["mic0", "porch", "cmd", "a/b", "$a", "dog", "x" * 129, "", "a\n", "é"])
+CLASSES = st.dictionaries(NAMES, tables(dict(NAMED_TABLES["class"].kinds)) | ANY, max_size=2)
+
+
+def of_name(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """One of the tables that stand once for each name; a source's may hold some for its labels."""
+    values = tables(dict(NAMED_TABLES[name].kinds))
+    if name != "source":
+        return values
+    classes = st.just({}) | st.fixed_dictionaries({"class": CLASSES | ANY})
+    return st.builds(lambda one, other: {**one, **other}, values, classes)
+
+
 FILES = st.fixed_dictionaries(
     {},
     optional={
         **{key: usual(key, kind) for key, kind in TOP.kinds.items()},
         **{name: tables(dict(table.kinds)) for name, table in TABLES.items()},
-        **{
-            name: st.dictionaries(NAMES, tables(dict(table.kinds)) | ANY, max_size=2)
-            for name, table in NAMED_TABLES.items()
-        },
+        **{name: st.dictionaries(NAMES, of_name(name) | ANY, max_size=2) for name in NAMED_TABLES},
         "mqqt": ANY,
     },
 )
