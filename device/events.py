@@ -74,7 +74,7 @@ class ModelRef:
 class SoundEvent:
     """One phase of one sound event (schema `soundpost.event/1`).
 
-    id : UUIDv7, the same through start, update and end: receivers drop repeats by (id, phase)
+    id : UUIDv7, the same through start, update and end: receivers drop repeats by (id, report)
     device, source, label : names that can be levels of a topic
     score, threshold : 0 to 1; the smoothed score and the onset threshold it passed
     onset, offset : instants with a zone; offset is given in the phase `end`, and only there
@@ -85,6 +85,8 @@ class SoundEvent:
     level_dba : greatest A-weighted fast level (LAFmax) of the event so far in dB SPL, None without
         a calibrated microphone
     clip : name of the recorded clip, None without one
+    report : number of this message among those of its event, from 0; None where the sensor does not
+        count: two updates of a steady sound may then be the same in every field
     extra : fields of later versions, kept as they came
 
     Raises InputError where a value is outside its range.
@@ -107,6 +109,7 @@ class SoundEvent:
     queued_s: float = 0.0
     level_dba: float | None = None
     clip: str | None = None
+    report: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,6 +137,8 @@ class SoundEvent:
         require(self.sample >= 0, "event sample", "0 or more", self.sample)
         require(self.rate_hz > 0, "event rate_hz", "more than 0", self.rate_hz)
         require(0.0 <= self.queued_s < math.inf, "event queued_s", "0 or more", self.queued_s)
+        count = self.report
+        require(count is None or count >= 0, "event report", "0 or more", count)
         level = self.level_dba
         require(level is None or math.isfinite(level), "event level_dba", "finite", level)
 
@@ -163,6 +168,7 @@ class SoundEvent:
             "level_dba": self.level_dba,
             "model": self.model.to_dict(),
             "clip": self.clip,
+            **({} if self.report is None else {"report": self.report}),
             **self.extra,
         }
 
@@ -202,6 +208,7 @@ class SoundEvent:
             level_dba=fields.optional_number("level_dba"),
             model=ModelRef.from_dict(fields.table("model")),
             clip=fields.optional_text("clip"),
+            report=fields.integer("report") if "report" in data else None,
             extra=fields.rest(),
         )
 
@@ -246,6 +253,8 @@ def event_json_schema() -> dict[str, Any]:
             "clip": {"type": ["string", "null"]},
         },
     )
+    # Not required: events from before it was counted have none.
+    schema["properties"]["report"] = COUNT_SCHEMA
     schema["if"] = {"properties": {"phase": {"const": "end"}}}
     schema["then"] = {"properties": {"offset": {"type": "string"}}}
     schema["else"] = {"properties": {"offset": {"type": "null"}}}

@@ -699,9 +699,10 @@ class Subscriber:
         logger.warning("skipped a message of %d bytes: %s", len(message.payload), why)
 
 
-SoundEventKey = tuple[str, str, float, float | None]
+SoundEventKey = tuple[str, str, int | None, float, float | None, float | None]
 
 
 def _event_key(event: SoundEvent) -> SoundEventKey:
     """What two copies of one message share; `queued_s` differs, and times that were set right."""
-    return (event.id, event.phase, event.score, event.duration_s)
+    said = (event.score, event.level_dba, event.duration_s)
+    return (event.id, event.phase, event.report, *said)
