@@ -104,6 +104,8 @@ class Publisher:
         # Key of the event, None for other messages, and topic, by paho's number.
         self._unacknowledged: dict[int, tuple[int | None, str]] = {}
         self._acknowledged_early: dict[int, ReasonCode] = {}
+        # Of QoS 0, which paho numbers as well: handed to it and not yet written.
+        self._unwritten: set[int] = set()
         self._progress_s = time.monotonic()
         self._refused: set[str] = set()
         self._overruled = False
@@ -291,7 +293,7 @@ class Publisher:
         """Wait until the broker has acknowledged everything; whether it did in time."""
         deadline_s = time.monotonic() + timeout_s
         with self._lock:
-            while self._outbox or self._unacknowledged:
+            while self._outbox or self._unacknowledged or self._unwritten:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -437,7 +439,6 @@ class Publisher:
         qos: int = 1,
         expiry_s: int | None = None,
     ) -> None:
-        # paho numbers messages of QoS 0 as well, and calls on_publish for them once they are sent.
         limit = client.max_packet_bytes
         if limit is not None and len(topic.encode()) + len(payload.encode()) + 32 > limit:
             self._take_excess(client, topic, limit, key)
@@ -446,6 +447,11 @@ class Publisher:
         mid = client.publish(topic, payload, qos, retain, properties).mid
         with self._lock:
             code = self._acknowledged_early.pop(mid, None)
+            if qos == 0:
+                # Written is not acknowledged: a broker that does not answer has no part in it.
+                if code is None:
+                    self._unwritten.add(mid)
+                return
             if code is not None:
                 self._settle(client, code, key, topic)
                 return
@@ -506,8 +512,11 @@ class Publisher:
         with self._lock:
             if mid in self._unacknowledged:
                 self._settle(client, code, *self._unacknowledged.pop(mid))
+            elif mid in self._unwritten:
+                self._unwritten.discard(mid)
+                self._lock.notify_all()
             else:
-                # Acknowledged before `_send` had learnt the number of its message.
+                # Acknowledged, or written, before `_send` had learnt the number of its message.
                 self._acknowledged_early[mid] = code
 
     def _on_up(self, client: Client) -> Fault | None:
@@ -541,6 +550,7 @@ class Publisher:
             self._overruled = False
             self._unacknowledged.clear()
             self._acknowledged_early.clear()
+            self._unwritten.clear()
             self._lock.notify_all()
 
 
