@@ -13,15 +13,18 @@ from soundpost.device.errors import InputError, UsageError
 from soundpost.device.identifiers import format_time
 from soundpost.device.records import (
     COUNT_SCHEMA,
+    MAX_COUNT,
     NAME_SCHEMA,
     OPTIONAL_TIME_SCHEMA,
     TIME_SCHEMA,
     UNIT_SCHEMA,
     UUID7_SCHEMA,
     Fields,
+    check_count,
     check_moment,
     check_schema,
     check_uuid7,
+    check_writable,
     dump,
     object_schema,
     parse_object,
@@ -34,6 +37,7 @@ EVENT_SCHEMA: Final = "soundpost.event/1"
 Phase = Literal["start", "update", "end"]
 PHASES: Final[tuple[str, ...]] = get_args(Phase)
 
+_COUNT_SCHEMA = {**COUNT_SCHEMA, "maximum": MAX_COUNT}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -134,11 +138,10 @@ class SoundEvent:
         if self.offset is not None:
             check_moment(self.offset, "event offset")
             require(self.offset >= self.onset, "event offset", "not before the onset", self.offset)
-        require(self.sample >= 0, "event sample", "0 or more", self.sample)
-        require(self.rate_hz > 0, "event rate_hz", "more than 0", self.rate_hz)
+        check_count(self.sample, "event sample")
+        check_count(self.rate_hz, "event rate_hz", 1)
         require(0.0 <= self.queued_s < math.inf, "event queued_s", "0 or more", self.queued_s)
-        count = self.report
-        require(count is None or count >= 0, "event report", "0 or more", count)
+        check_count(self.report or 0, "event report")
         level = self.level_dba
         require(level is None or math.isfinite(level), "event level_dba", "finite", level)
 
@@ -185,6 +188,7 @@ class SoundEvent:
         InputError
             The schema is another one, a field is missing, or a value has the wrong type or range.
         """
+        check_writable(data, where)
         fields = Fields(data, where)
         check_schema(fields, EVENT_SCHEMA)
         phase = fields.text("phase")
@@ -245,8 +249,8 @@ def event_json_schema() -> dict[str, Any]:
             "offset": OPTIONAL_TIME_SCHEMA,
             "time_synced": {"type": "boolean"},
             "stream": UUID7_SCHEMA,
-            "sample": COUNT_SCHEMA,
-            "rate_hz": {"type": "integer", "minimum": 1},
+            "sample": _COUNT_SCHEMA,
+            "rate_hz": {**_COUNT_SCHEMA, "minimum": 1},
             "queued_s": {"type": "number", "minimum": 0},
             "level_dba": {"type": ["number", "null"]},
             "model": model,
@@ -254,7 +258,7 @@ def event_json_schema() -> dict[str, Any]:
         },
     )
     # Not required: events from before it was counted have none.
-    schema["properties"]["report"] = COUNT_SCHEMA
+    schema["properties"]["report"] = _COUNT_SCHEMA
     schema["if"] = {"properties": {"phase": {"const": "end"}}}
     schema["then"] = {"properties": {"offset": {"type": "string"}}}
     schema["else"] = {"properties": {"offset": {"type": "null"}}}
