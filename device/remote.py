@@ -33,6 +33,7 @@ from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_inbox import Message
 from soundpost.device.records import parse_object
 from soundpost.device.settings import COMMANDS, CommandSettings, nearest
+from soundpost.device.topics import MAX_NAME_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,10 @@ def _object(payload: bytes) -> Mapping[str, Any]:
     return parse_object(payload, "command")
 
 
+def _name(message: Message) -> str:
+    return message.topic.rpartition("/")[2]
+
+
 def _id_of(values: Mapping[str, Any]) -> str | None:
     identifier = values.get("id")
     if identifier is None:
@@ -179,7 +184,7 @@ class Remote:
     Attributes
     ----------
     ignored : retained commands, which are never obeyed: they would be at each connection
-    refused : commands beyond the rate, or while too many wait
+    refused : commands beyond the rate, while too many wait, or with a name too long to be answered
     """
 
     def __init__(self, control: Control, publisher: Publisher, settings: CommandSettings) -> None:
@@ -232,6 +237,10 @@ class Remote:
                     message.topic,
                 )
             return
+        if len(_name(message).encode()) > MAX_NAME_BYTES:
+            # With `/result` behind it, it might be no topic any more.
+            self.refused += 1
+            return
         try:
             self._waiting.put_nowait(message)
         except queue.Full:
@@ -244,26 +253,31 @@ class Remote:
 
     def _work(self) -> None:
         while (message := self._waiting.get()) is not None:
-            name = message.topic.rpartition("/")[2]
-            identifier = _known_id(message.payload)
-            digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
-            if identifier is not None and identifier in self._answered:
-                before, answer = self._answered[identifier]
-                if before == digest:
-                    self._publish(message, answer)
-                else:
-                    self._send(message, identifier, False, "id: was used for another command")
-                continue
-            if not self._bucket.take():
-                self._refuse(message, f"more than {self._settings.per_minute} commands a minute")
-                continue
-            ok, line = self._obey(name, message.payload)
-            logger.info("command %s: %s", name, line)
-            answer = self._send(message, identifier, ok, line)
-            if identifier is not None:
-                self._answered[identifier] = (digest, answer)
-                if len(self._answered) > _REMEMBERED:
-                    self._answered.popitem(last=False)
+            try:
+                self._handle(message)
+            except Exception:  # A fault of ours must not make the sensor deaf to commands.
+                logger.exception("a command on %s met a fault in soundpost", message.topic)
+
+    def _handle(self, message: Message) -> None:
+        name, identifier = _name(message), _known_id(message.payload)
+        digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
+        if identifier is not None and identifier in self._answered:
+            before, answer = self._answered[identifier]
+            if before == digest:
+                self._publish(message, answer)
+            else:
+                self._send(message, identifier, False, "id: was used for another command")
+            return
+        if not self._bucket.take():
+            self._refuse(message, f"more than {self._settings.per_minute} commands a minute")
+            return
+        ok, line = self._obey(name, message.payload)
+        logger.info("command %s: %s", name, line)
+        answer = self._send(message, identifier, ok, line)
+        if identifier is not None:
+            self._answered[identifier] = (digest, answer)
+            if len(self._answered) > _REMEMBERED:
+                self._answered.popitem(last=False)
 
     def _obey(self, name: str, payload: bytes) -> tuple[bool, str]:
         try:
@@ -273,7 +287,7 @@ class Remote:
             return True, execute(self._control, request)
         except SoundpostError as error:
             return False, str(error)
-        except Exception as error:  # A fault of ours must not make the sensor deaf to commands.
+        except Exception as error:  # A fault of ours is answered too.
             logger.exception("command %s met a fault in soundpost", name)
             return False, f"fault in soundpost: {error!r}"
 
@@ -285,7 +299,7 @@ class Remote:
         line: str,
         patience_s: float = _ANSWER_S,
     ) -> str:
-        answer = result_json(message.topic.rpartition("/")[2], identifier, ok, line)
+        answer = result_json(_name(message), identifier, ok, line)
         self._publish(message, answer, patience_s)
         return answer
 

@@ -20,15 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import InputError, UsageError
+from soundpost.device.mqtt import Publisher
 from soundpost.device.remote import (
     MAX_COMMAND_BYTES,
     RESULT_SCHEMA,
+    Remote,
     Request,
     TokenBucket,
     parse_request,
 )
-from soundpost.device.settings import COMMANDS
+from soundpost.device.settings import COMMANDS, CommandSettings
+from soundpost.device.topics import Topics
 
 PATIENCE_S = 60.0
 DEVICE = "porch-pi"
@@ -330,6 +334,57 @@ def test_commands_survive_a_broker_that_returns(
         assert again.ask("resume", {"id": "after"})["ok"]
     finally:
         again.close()
+
+
+# ----------------------------------------------------------------------- without a microphone
+
+
+class Obedient:
+    """A control that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self, _source: str | None, _duration_s: float | None) -> str:
+        self.told.append("pause")
+        return "mic0 paused"
+
+    def resume(self, _source: str | None) -> str:
+        self.told.append("resume")
+        return "mic0 listening"
+
+
+@pytest.fixture
+def obedient(mosquitto: Any) -> Iterator[tuple[Remote, Obedient]]:
+    control = Obedient()
+    settings = BrokerSettings(port=mosquitto.port)
+    with Publisher(settings, Topics("soundpost", DEVICE)) as publisher:
+        allowed = CommandSettings(enabled=True, per_minute=600)
+        remote = Remote(control, publisher, allowed)  # type: ignore[arg-type]
+        remote.start()
+        publisher.wait_connected(PATIENCE_S)
+        yield remote, control
+        remote.close()
+
+
+def ask_until_heard(asker: Asker) -> None:
+    """The subscription of a sensor may come after it is online."""
+    while not asker.answers("resume"):
+        asker.send("resume")
+        time.sleep(0.05)
+
+
+def test_a_name_of_any_length_leaves_it_listening(
+    obedient: tuple[Remote, Obedient], asker: Asker
+) -> None:
+    """The longest topic that MQTT has leaves no room for `/result` behind it."""
+    remote, _ = obedient
+    ask_until_heard(asker)
+    for n_bytes in (129, 65_528 - len(CMD), 65_529 - len(CMD), 65_534 - len(CMD)):
+        asker.send("a" * n_bytes)
+    assert asker.ask("a" * 128)["ok"] is False
+    assert asker.ask("pause", {"id": "after"})["ok"]
+    assert remote.refused == 4
 
 
 # --------------------------------------------------------------------------- soundpost command
