@@ -8,7 +8,8 @@ A message on `<base>/<device>/cmd/<name>` is a JSON object, or empty:
     {"label": "dog", "reset": true}                            threshold
     {}                                                         reload
 
-and is answered on `cmd/<name>/result`, `id` as it came:
+and is answered on `cmd/<name>/result`, `id` as it came; for a minute, a command that has the same
+`id` is a repeat, answered and not obeyed again:
 
     {"schema": "soundpost.result/1", "id": "7", "command": "pause", "ok": true, "message": "..."}
 """
@@ -43,6 +44,9 @@ MAX_ID_CHARACTERS: Final = 64
 # Commands that wait while one is obeyed, and answers that are remembered for repeats.
 _MAX_WAITING: Final = 16
 _REMEMBERED: Final = 64
+# A repeat by QoS 1 comes as soon as who sent it is connected again. Later the same id is a command
+# of its own: an automation sends a fixed text, and must not be told of what was done an hour ago.
+_REPEATED_S: Final = 60.0
 # How long an answer waits for a connection that was lost meanwhile.
 _ANSWER_S: Final = 30.0
 _AGAIN_S: Final = 0.2
@@ -195,7 +199,8 @@ class Remote:
         self._settings = settings
         self._bucket = TokenBucket(settings.per_minute)
         self._subscribed = False
-        self._answered: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        # By id: which command it was of, its answer, and until when that is remembered.
+        self._answered: OrderedDict[str, tuple[bytes, str, float]] = OrderedDict()
         self._waiting: queue.Queue[Message | None] = queue.Queue(_MAX_WAITING)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="commands", daemon=True)
@@ -261,8 +266,9 @@ class Remote:
     def _handle(self, message: Message) -> None:
         name, identifier = _name(message), _known_id(message.payload)
         digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
-        if identifier is not None and identifier in self._answered:
-            before, answer = self._answered[identifier]
+        known = None if identifier is None else self._answered.get(identifier)
+        if known is not None and time.monotonic() < known[2]:
+            before, answer, _ = known
             if before == digest:
                 self._publish(message, answer)
             else:
@@ -275,7 +281,8 @@ class Remote:
         logger.info("command %s: %s", name, line)
         answer = self._send(message, identifier, ok, line)
         if identifier is not None:
-            self._answered[identifier] = (digest, answer)
+            self._answered.pop(identifier, None)
+            self._answered[identifier] = (digest, answer, time.monotonic() + _REPEATED_S)
             if len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
 

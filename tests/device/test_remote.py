@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
+from soundpost.device import remote
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.mqtt import Publisher
@@ -360,11 +361,11 @@ def obedient(mosquitto: Any) -> Iterator[tuple[Remote, Obedient]]:
     settings = BrokerSettings(port=mosquitto.port)
     with Publisher(settings, Topics("soundpost", DEVICE)) as publisher:
         allowed = CommandSettings(enabled=True, per_minute=600)
-        remote = Remote(control, publisher, allowed)  # type: ignore[arg-type]
-        remote.start()
+        listening = Remote(control, publisher, allowed)  # type: ignore[arg-type]
+        listening.start()
         publisher.wait_connected(PATIENCE_S)
-        yield remote, control
-        remote.close()
+        yield listening, control
+        listening.close()
 
 
 def ask_until_heard(asker: Asker) -> None:
@@ -378,13 +379,31 @@ def test_a_name_of_any_length_leaves_it_listening(
     obedient: tuple[Remote, Obedient], asker: Asker
 ) -> None:
     """The longest topic that MQTT has leaves no room for `/result` behind it."""
-    remote, _ = obedient
+    listening, _ = obedient
     ask_until_heard(asker)
     for n_bytes in (129, 65_528 - len(CMD), 65_529 - len(CMD), 65_534 - len(CMD)):
         asker.send("a" * n_bytes)
     assert asker.ask("a" * 128)["ok"] is False
     assert asker.ask("pause", {"id": "after"})["ok"]
-    assert remote.refused == 4
+    assert listening.refused == 4
+
+
+def test_an_id_that_is_always_the_same_is_obeyed_again_after_a_while(
+    obedient: tuple[Remote, Obedient], asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An automation has one text for each command: pause, resume, and on the next day pause."""
+    _, control = obedient
+    ask_until_heard(asker)
+    control.told.clear()
+    for _ in range(2):
+        assert asker.ask("pause", {"id": "fixed"})["message"] == "mic0 paused"
+    assert control.told == ["pause"]
+    # As if the while had passed.
+    monkeypatch.setattr(remote, "_REPEATED_S", 0.0)
+    for _ in range(2):
+        assert asker.ask("resume", {"id": "of resume"})["ok"]
+    assert asker.ask("pause", {"id": "of resume"})["ok"]
+    assert control.told == ["pause", "resume", "resume", "pause"]
 
 
 # --------------------------------------------------------------------------- soundpost command
