@@ -372,6 +372,31 @@ def test_levels_are_sent_once_not_kept_and_dropped_while_offline(mosquitto, ends
     assert TOPICS.level("mic0") not in retained(mosquitto.port)
     # Numbers of messages that nobody acknowledges are not kept for ever.
     until(lambda: not publisher._acknowledged_early and not publisher._unacknowledged)
+    until(lambda: not publisher._unwritten)
+
+
+def test_levels_do_not_hide_that_a_broker_acknowledges_nothing(mosquitto, ends) -> None:
+    wire = Wire(mosquitto.port)
+    ends.callback(wire.close)
+    told: list[str] = []
+    publisher = ends.enter_context(
+        Publisher(
+            settings(wire.port, ack_timeout_s=1.0),
+            TOPICS,
+            on_state=lambda _state, line: told.append(line),
+        )
+    )
+    publisher.wait_connected(5)
+    assert publisher.flush(5)
+    wire.deaf = True
+    publisher.publish_event(event())
+    deadline_s = time.monotonic() + 20
+    while not any("has not acknowledged 1 messages for 1 s" in line for line in told):
+        assert time.monotonic() < deadline_s, told
+        publisher.publish_level(level(-50.0))
+        time.sleep(0.05)
+    wire.deaf = False
+    until(lambda: publisher.queued == 0)
 
 
 def test_events_before_the_first_connection_arrive_in_order(mosquitto, ends) -> None:
