@@ -16,7 +16,12 @@ from soundpost.device.audio import AudioBlock, check_rate
 from soundpost.device.capture import block_length
 from soundpost.device.capture_client import CaptureProcess, Chunk
 from soundpost.device.chunk_clock import ChunkClock
-from soundpost.device.errors import CaptureError, DeviceAbsentError, DigitalSilenceError
+from soundpost.device.errors import (
+    CaptureError,
+    DeviceAbsentError,
+    DeviceLostError,
+    DigitalSilenceError,
+)
 from soundpost.device.inputs import Card, InputDevice, read_cards
 from soundpost.device.stream_watch import RateWatch, ZeroWatch
 
@@ -39,6 +44,15 @@ def list_inputs() -> list[InputDevice]:
         process.close()
 
 
+def _microphone(name: str) -> str:
+    return f"microphone {name!r}" if name else "default microphone"
+
+
+def _plugged(cards: list[Card]) -> list[Card]:
+    """The same without who uses them, to tell whether any was plugged in or out."""
+    return [card._replace(users={}) for card in cards]
+
+
 class _Names:
     """What was learned of names, so that opening again is cheap and knows why.
 
@@ -54,6 +68,8 @@ class _Names:
         self._servers: set[str] = set()
         self._silent: set[str] = set()
         self._absent: dict[str, tuple[list[tuple[str, ...]], float, str]] = {}
+        # Processes that were killed and may live on, with the cards of the time they were started.
+        self._hanging: dict[str, dict[CaptureProcess, list[Card]]] = {}
 
     def check_absent(self, name: str, cards: list[Card]) -> None:
         """Raise again what was raised for this name, if nothing can have changed since."""
@@ -70,6 +86,30 @@ class _Names:
         due_s = time.monotonic() + self._LOOK_AGAIN_S
         with self._lock:
             self._absent[name] = ([card.names for card in cards], due_s, str(error))
+
+    def ended(self, name: str, cards: list[Card], process: CaptureProcess) -> None:
+        """Remember a process that could not be ended."""
+        if process.hangs:
+            with self._lock:
+                self._hanging.setdefault(name, {})[process] = _plugged(cards)
+
+    def check_hanging(self, name: str, cards: list[Card]) -> None:
+        """Raise DeviceLostError while a process hangs in the driver of a card that is still there.
+
+        Another would hang beside it, and one more with every attempt. A card that was plugged in
+        again has another number while a process holds the old one.
+        """
+        with self._lock:
+            known = self._hanging.pop(name, {})
+            hanging = {process: before for process, before in known.items() if process.hangs}
+            if hanging:
+                self._hanging[name] = hanging
+        for process, before in hanging.items():
+            if before == _plugged(cards):
+                raise DeviceLostError(
+                    f"{_microphone(name)}: process {process.pid} hangs in its driver and cannot be "
+                    "ended: plug the device in again, or restart the machine"
+                )
 
     def present(self, name: str, alsa_card: str | None) -> None:
         with self._lock:
@@ -99,12 +139,14 @@ class MicrophoneSource:
         self,
         process: CaptureProcess,
         asked_name: str,
-        what: str,
+        cards: list[Card],
         block_s: float,
         digital_silence_s: float,
     ) -> None:
         self._process = process
         self._asked_name = asked_name
+        self._cards = cards
+        what = _microphone(asked_name)
         stream = process.opened()
         self.alsa_card = stream.alsa_card
         self.name = stream.name
@@ -141,6 +183,7 @@ class MicrophoneSource:
                 yield self._block(chunk)
         except CaptureError as error:
             self._process.kill()
+            self.close()
             _names.silent(self._asked_name, isinstance(error, DigitalSilenceError))
             raise
 
@@ -157,6 +200,7 @@ class MicrophoneSource:
     def close(self) -> None:
         """Stop and release the device; a running `blocks` ends."""
         self._process.close()
+        _names.ended(self._asked_name, self._cards, self._process)
 
     def __enter__(self) -> MicrophoneSource:
         return self
@@ -195,11 +239,12 @@ def open_microphone(
     (DeviceAbsentError, with the candidates), busy or unable (DeviceBusyError).
     """
     name = url[len("mic:") :] if url.startswith("mic:") else url
-    what = f"microphone {name!r}" if name else "default microphone"
+    what = _microphone(name)
     if rate_hz is not None:
         check_rate(rate_hz, what)
     block_length(block_s, rate_hz or 1)
     cards = read_cards()
+    _names.check_hanging(name, cards)
     _names.check_absent(name, cards)
     request = {
         "name": name,
@@ -211,9 +256,10 @@ def open_microphone(
     }
     process = CaptureProcess(what, request)
     try:
-        source = MicrophoneSource(process, name, what, block_s, digital_silence_s)
+        source = MicrophoneSource(process, name, cards, block_s, digital_silence_s)
     except BaseException as error:
         process.kill()
+        _names.ended(name, cards, process)
         if isinstance(error, DeviceAbsentError):
             _names.absent(name, cards, error)
         raise

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundpost.device import microphone_source
+from soundpost.device import capture_client, microphone_source
 from soundpost.device.audio import AudioBlock
 from soundpost.device.errors import (
     CaptureError,
@@ -257,6 +257,72 @@ def test_a_frozen_server_is_given_up_and_leaves_nothing_behind(
     pulseaudio.thaw()
     with open_microphone("mic:pulse") as source:
         assert len(next(source.blocks()).samples)
+
+
+class Unkillable(subprocess.Popen[bytes]):
+    """As one in the kernel, in a driver that hangs: nothing of it runs, and no signal ends it."""
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("when", ["while it is opened", "while it is heard"])
+def test_a_process_that_cannot_be_killed_is_told_in_time_and_stays_the_only_one(
+    running: ModuleType, pulseaudio: Any, yard: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Each attempt would leave one more of them, until the machine has no room for another."""
+    cards = [Card(0, ("usb-1-1.2", "usb-1-1.2:1.0", "Device"), (0,), {})]
+    monkeypatch.setattr(microphone_source, "read_cards", lambda: list(cards))
+    before = running.held()
+    started: list[int] = []
+
+    def unkillable(*args: Any, **options: Any) -> Unkillable:
+        process = Unkillable(*args, **options)
+        started.append(process.pid)
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(capture_client.subprocess, "Popen", unkillable)
+        if when == "while it is opened":
+            pulseaudio.freeze()
+            began_s = time.monotonic()
+            with pytest.raises(DeviceLostError, match="did not open"):
+                open_microphone("mic:yard")
+            pulseaudio.thaw()
+        else:
+            with open_microphone("mic:yard") as source:
+                blocks = source.blocks()
+                next(blocks)
+                began_s = time.monotonic()
+                os.kill(source.pid, signal.SIGSTOP)
+                with pytest.raises(StreamStalledError):
+                    told(blocks, began_s)
+        # Opening is given four seconds, a stream three; a busy machine starts programs slowly.
+        assert time.monotonic() - began_s < NOTICED_S + 1.0
+    (hanging,) = started
+    try:
+        for _ in range(3):
+            with pytest.raises(DeviceLostError, match=f"process {hanging} hangs in its driver"):
+                open_microphone("mic:yard")
+        # Another card, or the same in another place of the kernel's: worth a try.
+        cards[0] = cards[0]._replace(number=1)
+        with open_microphone("mic:yard") as source:
+            assert len(next(source.blocks()).samples)
+        cards[0] = cards[0]._replace(number=0)
+        with pytest.raises(DeviceLostError, match=f"process {hanging} hangs in its driver"):
+            open_microphone("mic:yard")
+    finally:
+        os.kill(hanging, signal.SIGKILL)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            source = open_microphone("mic:yard")
+            break
+        except DeviceLostError:
+            assert time.monotonic() < deadline_s
+    with source:
+        assert len(next(source.blocks()).samples)
+    running.expect_held_again(before)
 
 
 def test_two_sources_hear_one_device_of_a_sound_server(yard: Any) -> None:
