@@ -76,7 +76,8 @@ class OpenedStream(NamedTuple):
 class CaptureProcess:
     """One capture process; `what` is what messages call its device.
 
-    It is killed when the thread that started it ends.
+    It is killed when the thread that started it ends. Raises CaptureError where none can be
+    started.
     """
 
     def __init__(self, what: str, request: dict[str, Any]) -> None:
@@ -86,18 +87,25 @@ class CaptureProcess:
         # Held while the pipe is read: it must not be closed meanwhile, for its number may be given
         # to another file. Who wants to close and finds it held leaves that to the reader.
         self._reading = threading.Lock()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "soundpost.device.capture_process"),
-                json.dumps({**request, "parent": os.getpid()}),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # ALSA's library writes a page about each device that it cannot open.
-            stderr=subprocess.DEVNULL,
-            # A file of the current folder is no module of ours.
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "soundpost.device.capture_process"),
+                    json.dumps({**request, "parent": os.getpid()}),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # ALSA's library writes a page about each device that it cannot open.
+                stderr=subprocess.DEVNULL,
+                # A file of the current folder is no module of ours.
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+            )
+        except OSError as error:
+            # Passes as a rule: too little memory, too many processes or files at this moment.
+            raise CaptureError(
+                f"{what}: its capture process cannot be started ({error}): check what is left of "
+                "memory, processes and open files"
+            ) from error
         assert self._process.stdout is not None
         self._file = self._process.stdout.fileno()
         self._readable = select.poll()

@@ -58,16 +58,19 @@ class _Names:
 
     What a name of a card means can change only with the cards. Any other name may be a sound
     server's, whose coming shows in no file: one that has been open before is looked for each time,
-    another every few seconds.
+    another every few seconds. So is one that a card has, which may have been away just while it was
+    looked for.
     """
 
     _LOOK_AGAIN_S = 3.0
+    # For what no look at the cards tells.
+    _LOOK_AGAIN_FOR_CARD_S = 30.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._servers: set[str] = set()
         self._silent: set[str] = set()
-        self._absent: dict[str, tuple[list[tuple[str, ...]], float, str]] = {}
+        self._absent: dict[str, tuple[list[Card], float, str]] = {}
         # Processes that were killed and may live on, with the cards of the time they were started.
         self._hanging: dict[str, dict[CaptureProcess, list[Card]]] = {}
 
@@ -78,14 +81,16 @@ class _Names:
         if known is None:
             return
         before, due_s, line = known
-        of_card = name.startswith(("usb-", "serial-"))
-        if [card.names for card in cards] == before and (of_card or time.monotonic() < due_s):
+        if _plugged(cards) == before and time.monotonic() < due_s:
             raise DeviceAbsentError(line)
 
     def absent(self, name: str, cards: list[Card], error: DeviceAbsentError) -> None:
-        due_s = time.monotonic() + self._LOOK_AGAIN_S
+        # Of several devices of a card each is called by its name, a comma and a number.
+        there = any(name.partition(",")[0] in card.names for card in cards)
+        of_card = name.startswith(("usb-", "serial-")) and not there
+        wait_s = self._LOOK_AGAIN_FOR_CARD_S if of_card else self._LOOK_AGAIN_S
         with self._lock:
-            self._absent[name] = ([card.names for card in cards], due_s, str(error))
+            self._absent[name] = (_plugged(cards), time.monotonic() + wait_s, str(error))
 
     def ended(self, name: str, cards: list[Card], process: CaptureProcess) -> None:
         """Remember a process that could not be ended."""

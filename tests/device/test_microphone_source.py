@@ -365,6 +365,54 @@ def test_a_card_that_is_away_is_looked_for_in_the_kernels_files_alone(
     assert os.times().children_user > used
 
 
+def test_a_card_that_is_there_is_looked_for_again_soon_and_one_that_is_not_after_a_while(
+    pulseaudio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loose plug: away just while the process looked, and back before anyone saw it away."""
+    cards = [Card(0, ("usb-1-1.2", "usb-1-1.2:1.0", "Device"), (0, 1), {})]
+    monkeypatch.setattr(microphone_source, "read_cards", lambda: list(cards))
+    started: list[str] = []
+
+    def start(what: str, request: dict[str, Any]) -> capture_client.CaptureProcess:
+        started.append(request["name"])
+        return capture_client.CaptureProcess(what, request)
+
+    monkeypatch.setattr(microphone_source, "CaptureProcess", start)
+
+    def attempts(name: str) -> int:
+        """How many of two looked for it; the process sees the true kernel's files: no card."""
+        started.clear()
+        for _ in range(2):
+            with pytest.raises(DeviceAbsentError):
+                open_microphone(f"mic:{name}")
+        return len(started)
+
+    assert attempts("usb-1-1.2") == 1
+    monkeypatch.setattr(microphone_source._Names, "_LOOK_AGAIN_S", 0.0)
+    cards.append(Card(1, ("usb-1-1.4", "Device_1"), (0,), {}))
+    assert attempts("usb-1-1.2") == attempts("usb-1-1.2,1") == 2
+    assert attempts("usb-1-1.3") == 1
+    monkeypatch.setattr(microphone_source._Names, "_LOOK_AGAIN_FOR_CARD_S", 0.0)
+    # The same card with another number is another.
+    cards[1] = cards[1]._replace(number=2)
+    assert attempts("usb-1-1.3") == 2
+
+
+def test_a_process_that_cannot_be_started_is_a_fault_that_may_pass(
+    pulseaudio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a source may try again is a CaptureError: any other ends it for good."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(
+            CaptureError, match=r"'pulse': its capture process cannot be started .*No such file"
+        ) as caught:
+            open_microphone("mic:pulse")
+        assert len(str(caught.value).splitlines()) == 1
+    with open_microphone("mic:pulse") as source:
+        assert len(next(source.blocks()).samples)
+
+
 def test_a_microphone_closed_by_another_thread_ends(pulseaudio: Any) -> None:
     with open_microphone("mic:pulse") as source:
         threading.Timer(0.3, source.close).start()
