@@ -97,8 +97,10 @@ class SampleClock:
             self._woke_sample, self._asleep_before_s = self._last_sample, self._asleep_s
         at_s = end_sample / self.rate_hz
         if at_s - self._last_sample / self.rate_hz > _STRETCH_S:
-            # After a long gap one block alone would end the stretch, however late it is.
+            # After a long gap one block alone would end the stretch, however late it is, and the
+            # earliest from before the gap may be older than all that the fit looks back on.
             self._stretch_end_s = at_s + _STRETCH_S
+            self._earliest = None
         self._asleep_s, self._last_sample = asleep_s, end_sample
         point = (at_s, monotonic_s - at_s)
         if self._anchor is None:

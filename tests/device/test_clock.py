@@ -115,6 +115,17 @@ def test_jitter_bursts_busy_minutes_and_gaps_move_no_event_by_20_ms(
     assert max(map(abs, stream.errors_s)) < 0.020
 
 
+@pytest.mark.parametrize("gap_s", [15.0, 700.0, 86_400.0])
+def test_a_gap_of_any_length_at_any_instant_moves_no_event(gap_s: float) -> None:
+    for instant in range(20):
+        stream = Stream(0.0, 0.5, instant)
+        stream.play(100.0 + 0.5 * instant)
+        stream.lose(gap_s, counted=True)
+        stream.errors_s.clear()
+        stream.play(30.0)
+        assert max(map(abs, stream.errors_s)) < 0.020
+
+
 @pytest.mark.parametrize("parts_per_million", [-100.0, 0.0, 100.0])
 def test_sound_that_was_lost_unseen_is_made_up_for_within_ten_minutes(
     parts_per_million: float,
