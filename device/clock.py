@@ -43,17 +43,17 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 Point = tuple[float, float]
 
 
-def _read_with_utc(clock: int) -> tuple[float, float]:
-    """Seconds by a clock of clock_gettime(2), and Unix time at the same instant.
+def _read_with(other: Callable[[], float], clock: int) -> tuple[float, float]:
+    """Seconds by a clock of clock_gettime(2), and by another at the same instant.
 
     A thread may be held up between two readings: they are repeated, and the closest pair counts.
     """
     best = (math.inf, 0.0, 0.0)
     for _ in range(5):
         before_s = time.clock_gettime(clock)
-        utc_s = time.time()
+        other_s = other()
         after_s = time.clock_gettime(clock)
-        best = min(best, (after_s - before_s, (before_s + after_s) / 2, utc_s))
+        best = min(best, (after_s - before_s, (before_s + after_s) / 2, other_s))
         if best[0] < _AT_ONCE_S:
             break
     return best[1], best[2]
@@ -61,7 +61,10 @@ def _read_with_utc(clock: int) -> tuple[float, float]:
 
 def suspended_s() -> float:
     """Seconds that the machine was suspended since it was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    monotonic_s, boottime_s = _read_with(
+        lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.CLOCK_MONOTONIC
+    )
+    return boottime_s - monotonic_s
 
 
 class SampleClock:
@@ -152,12 +155,12 @@ class SampleClock:
     def _age_s(self, sample: int, monotonic_s: float) -> float:
         asleep_s = self._asleep_before_s if sample < self._woke_sample else self._asleep_s
         slept_s = self._suspended() - asleep_s
-        # Two clocks read one after the other differ by less.
+        # Two clocks that cannot be read at once differ by less.
         return monotonic_s - self.monotonic_s(sample) + (slept_s if slept_s > 0.1 else 0.0)
 
     def utc(self, sample: int) -> datetime:
         """UTC of a sample by the system clock as it stands now."""
-        monotonic_s, utc_s = _read_with_utc(time.CLOCK_MONOTONIC)
+        monotonic_s, utc_s = _read_with(time.time, time.CLOCK_MONOTONIC)
         now = datetime.fromtimestamp(utc_s, timezone.utc)
         return now - timedelta(seconds=self._age_s(sample, monotonic_s))
 
@@ -230,7 +233,7 @@ class Moment:
     @classmethod
     def now(cls) -> Moment:
         """The present one."""
-        uptime_s, utc_s = _read_with_utc(time.CLOCK_BOOTTIME)
+        uptime_s, utc_s = _read_with(time.time, time.CLOCK_BOOTTIME)
         return cls(_boot_id(), uptime_s, utc_s, clock_synchronised())
 
     def since(self, earlier: Moment) -> float:

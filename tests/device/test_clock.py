@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.clock import Moment, SampleClock, clock_synchronised
+from soundpost.device.clock import Moment, SampleClock, clock_synchronised, suspended_s
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RATE_HZ = 48_000
@@ -153,6 +153,25 @@ def test_an_event_from_before_the_machine_was_suspended_is_as_old_as_it_is() -> 
     assert clock.age_s(10 * RATE_HZ + 1) == pytest.approx(passed_s, abs=1.0)
     slept = clock.utc(11 * RATE_HZ) - clock.utc(9 * RATE_HZ)
     assert slept.total_seconds() == pytest.approx(3_602.0, abs=0.05)
+
+
+@pytest.mark.parametrize("reading", [1, 2, 3])
+def test_a_thread_that_is_held_up_between_two_clocks_was_not_suspended(
+    reading: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the first readings it is held up before."""
+    asleep_s, readings, read = suspended_s(), 0, time.clock_gettime
+
+    def held_up(clock: int) -> float:
+        nonlocal readings
+        readings += 1
+        if readings == reading:
+            time.sleep(0.3)
+        return read(clock)
+
+    monkeypatch.setattr(time, "clock_gettime", held_up)
+    assert suspended_s() == pytest.approx(asleep_s, abs=0.1)
+    assert readings >= reading
 
 
 @pytest.mark.parametrize(
