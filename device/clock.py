@@ -29,9 +29,16 @@ _WINDOW_S = 600.0
 # as a busy minute moves the line by no less.
 _MAX_DRIFT = 300e-6
 _UNFITTED_DRIFT = 200e-6
-# How wrong a fitted slope may be: `_ON_TIME_S` over half of the window, and the weather.
+# A stream can also come too slowly, by more than any crystal, and by less than is a fault of its
+# rate (stream_watch.py). A minute on one line tells: neither a busy one nor a loss looks like that.
+_SLOWEST = 0.02
+_SLOW_STRETCHES = 7
+# How wrong a fitted slope may be: `_ON_TIME_S` over half of the window, and the weather. And the
+# same over a minute.
 _DRIFT_ERROR = 30e-6
-# A slope is believed where half of the stretches had an arrival so close to the line.
+_SLOW_ERROR = 200e-6
+# A slope is believed where half of the stretches had an arrival so close to the line; one that
+# only the last minute shows, where all had.
 _ON_TIME_S = 0.005
 # A stretch that lies this much behind the line has lost samples unseen: start afresh. No single
 # block tells: where the stream was only held up, those that follow in a burst are on time again.
@@ -128,10 +135,18 @@ class SampleClock:
         points.append(earliest)
         while points[0][0] < at_s - _WINDOW_S:
             points.popleft()
+        slope = None
         if points[-1][0] - points[0][0] >= _WINDOW_S / 2:
-            slope = _slope_below(points)
-            if slope is not None and abs(slope) <= _MAX_DRIFT:
+            slope = _slope_below(points, 0.5)
+            if slope is not None and -_MAX_DRIFT <= slope <= _SLOWEST:
                 self.drift, self._slack = slope, _DRIFT_ERROR
+        if len(points) >= _SLOW_STRETCHES and (slope is None or slope <= _MAX_DRIFT):
+            slope = _slope_below(list(points)[-_SLOW_STRETCHES:], 1.0)
+            if slope is not None and _MAX_DRIFT < slope <= _SLOWEST:
+                self.drift, self._slack = slope, _SLOW_ERROR
+                # Those before it came at another rate.
+                while len(points) > _SLOW_STRETCHES:
+                    points.popleft()
         steepest = self.drift + self._slack
         self._anchor = (at_s, min(late + steepest * (at_s - then_s) for then_s, late in points))
         self._earliest = None
@@ -165,8 +180,10 @@ class SampleClock:
         return now - timedelta(seconds=self._age_s(sample, monotonic_s))
 
 
-def _slope_below(points: Sequence[Point]) -> float | None:
-    """Slope of the line below all points that lies closest to them; None where few lie close.
+def _slope_below(points: Sequence[Point], on_time: float) -> float | None:
+    """Slope of the line below all points that lies closest to them.
+
+    None where less than the part on_time of them lies close to it.
 
     It is the edge of their lower convex hull over their middle (S. B. Moon, P. Skelly, D. Towsley,
     "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
@@ -181,7 +198,7 @@ def _slope_below(points: Sequence[Point]) -> float | None:
     (first_s, first), (last_s, last) = hull[edge - 1], hull[edge]
     slope = (last - first) / (last_s - first_s)
     late = sorted(late_s - first - slope * (at_s - first_s) for at_s, late_s in points)
-    return slope if late[len(late) // 2] <= _ON_TIME_S else None
+    return slope if late[round(on_time * (len(late) - 1))] <= _ON_TIME_S else None
 
 
 def _turn(first: Point, second: Point, third: Point) -> float:

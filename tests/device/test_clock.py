@@ -199,6 +199,24 @@ def test_a_crystal_that_is_off_is_followed_for_hours(
     assert worst_s < max(0.0, parts_per_million) * 20e-6 + (0.003 if block_s == 0.5 else 0.0005)
 
 
+@pytest.mark.parametrize("parts_per_million", [400.0, 1_000.0, 5_000.0])
+@pytest.mark.parametrize("sane_s", [0.0, 1_800.0])
+def test_a_stream_that_comes_too_slowly_for_a_crystal_is_followed_after_a_minute(
+    parts_per_million: float, sane_s: float
+) -> None:
+    """As that of a resampler at a wrong rate: by less than is told as a fault."""
+    stream = Stream(50.0, 0.1, 7)
+    stream.play(sane_s)
+    stream.block_s *= 1.0 + parts_per_million * 1e-6
+    stream.play(90.0)
+    stream.errors_s.clear()
+    for _ in range(10):
+        stream.play(120.0)
+        stream.play(60.0, late_s=0.5)
+        stream.lose(5.0, counted=True)
+    assert max(map(abs, stream.errors_s)) < 0.030
+
+
 def test_a_busy_minute_moves_the_line_by_no_more_than_a_crystal() -> None:
     clock = SampleClock(RATE_HZ)
     for count in range(1, 3_000):
