@@ -266,6 +266,7 @@ class _Stream:
         clips: Clips | None,
     ) -> None:
         check_channel(plan.channel, source.n_channels, source.name)
+        source.channel = plan.channel
         self._plan = plan
         self._source = source
         self._device_id = device_id

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from soundpost.device.audio import AudioBlock, check_rate
+from soundpost.device.audio import AudioBlock, Channel, check_rate
 from soundpost.device.capture import block_length
 from soundpost.device.capture_client import CaptureProcess, Chunk
 from soundpost.device.chunk_clock import ChunkClock
@@ -171,6 +171,15 @@ class MicrophoneSource:
     def pid(self) -> int:
         """Number of the process that captures for it."""
         return self._process.pid
+
+    @property
+    def channel(self) -> Channel:
+        """The one that is used: zeros on it alone are a fault."""
+        return self._zeros.channel
+
+    @channel.setter
+    def channel(self, channel: Channel) -> None:
+        self._zeros.channel = channel
 
     @property
     def fault(self) -> str | None:
