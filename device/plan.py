@@ -61,7 +61,7 @@ def plan_sources(
     ----------
     settings : what is wanted
     overlay : thresholds that commands have set
-    running : plans by source whose interpreters go on where the bundle is still the same
+    running : plans by source whose interpreters go on where bundle and sound are still the same
 
     Raises
     ------
@@ -82,10 +82,16 @@ def plan_sources(
         if path not in loaded:
             bundle, interpreter, _ = open_bundle(path, runtime, threads)
             loaded[path] = bundle
-        elif old is not None and loaded[path].sha256 == old.bundle.sha256:
+        elif (
+            old is not None
+            and loaded[path].sha256 == old.bundle.sha256
+            and (old.url, old.channel, old.options)
+            == (source.url, source.channel, dict(source.options))
+        ):
             bundle, interpreter = old.bundle, old.interpreter
         else:
-            # An interpreter holds tensors of one invocation: each source's thread needs its own.
+            # An interpreter holds tensors of one invocation: each source's thread needs its own,
+            # that of a source which is opened afresh as well, for the old one may not end in time.
             bundle = loaded[path]
             interpreter = bundle.load_interpreter(runtime, threads)
         classes = settings.detector_classes(source.name, bundle.manifest.classes)
