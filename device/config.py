@@ -17,8 +17,8 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
     url = "mic:USB"
     channel = 0
 
-    [outbox]                      # events wait here until the broker has them
-    path = "/media/usb/outbox.sqlite3"
+    [outbox]                      # where events wait until the broker has them
+    max_age_days = 7
 
     [class.dog]
     onset = 0.8
@@ -29,7 +29,7 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
 
     [clips]                       # the sound of events, on disk; off unless asked for
     enabled = true
-    folder = "/media/usb/clips"
+    max_age_days = 7
 """
 
 from __future__ import annotations
