@@ -80,7 +80,8 @@ class ClipSettings:
     enabled : keep any; off unless asked for
     folder : where they go
     pre_roll_s, post_roll_s : sound before the onset and after the end
-    max_length_s : of a clip, the rolls included; the beginning is kept
+    max_length_s : of a clip, the rolls included; the beginning is kept. Less where it would
+        take too much memory: of many channels, or at a high rate
     labels : of which events; none given: of all
     channels : "source": what the source listens to; "all": every channel of it
     rate_hz : of the files; None: the source's

@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 _DECISION_S = 15.0
 # Clips that wait for the writer, at most: a disk slower than the events leaves them out.
 _MAX_WAITING = 8
+# Bytes of a source's ring, and of all spans that wait for the writer: the service may take 500 MB.
+# Five minutes of one channel at 48 kHz take 30 MB.
+MAX_RING_BYTES = 64_000_000
+_MAX_WAITING_BYTES = 128_000_000
 # How often a folder that cannot be used is tried again, and how often what is too old goes.
 _RETRY_S = 60.0
 _EXPIRE_S = 3_600.0
@@ -110,6 +114,7 @@ class Clips:
         self._jobs: queue.Queue[tuple[_Job, _Verdict] | None] = queue.Queue(_MAX_WAITING)
         self._counts: Counter[tuple[str, Outcome]] = Counter()
         self._lock = threading.Lock()
+        self._waiting_bytes = 0
         self._fault: str | None = None
         self._tend()
         self._thread = threading.Thread(target=self._write_all, name="clips", daemon=True)
@@ -146,10 +151,18 @@ class Clips:
         """Hand a span over; returns at once."""
         verdict = _Verdict(job.event.source, threading.Event())
         try:
+            self._hold(job.sound.nbytes)
             self._jobs.put_nowait((job, verdict))
         except queue.Full:
+            self._hold(-job.sound.nbytes)
             self._settle(verdict, "failed", fault="clips wait: the disk or processor is too slow")
         return verdict
+
+    def _hold(self, n_bytes: int) -> None:
+        with self._lock:
+            self._waiting_bytes += n_bytes
+            if n_bytes > 0 and self._waiting_bytes > _MAX_WAITING_BYTES:
+                raise queue.Full
 
     def refuse(self, source: str) -> _Verdict:
         """A clip that cannot be judged."""
@@ -208,6 +221,7 @@ class Clips:
                 if item is None:
                     return
                 self._take(*item)
+                self._hold(-item[0].sound.nbytes)
 
     def _take(self, job: _Job, verdict: _Verdict) -> None:
         try:
@@ -282,8 +296,17 @@ class ClipRecorder:
                 _DECISION_S,
             )
         )
+        channels = n_channels if self._all else 1
+        most = MAX_RING_BYTES // (2 * channels) - 2 * self._margin - decision
+        if self._length > most:
+            logger.warning(
+                "clips of %d channels at %d Hz are at most %.0f s long here, not max_length_s "
+                "(%g s): they are kept in memory until they are judged",
+                *(channels, rate_hz, most / rate_hz, settings.max_length_s),
+            )
+            self._length = most
         capacity = self._length + 2 * self._margin + decision
-        self._ring = ClipRing(capacity, n_channels if self._all else 1)
+        self._ring = ClipRing(capacity, channels)
         self._open: dict[str, _Open] = {}
         self._spoken: deque[tuple[int, int]] = deque()
 

@@ -361,6 +361,47 @@ def test_a_slow_disk_never_holds_up_the_listener(made: Callable[..., Made]) -> N
     one.gate.waits.set()
 
 
+def test_a_clip_is_no_longer_than_memory_allows(
+    made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clips_module, "MAX_RING_BYTES", 2 * 2 * 20 * RATE_HZ)
+    one = made(n_channels=2, channels="all", max_length_s=300.0)
+    assert "at most 4 s long here" in caplog.text
+    event = start(8_000)
+    for first in range(0, 400_000, 8_000):
+        one.hear(first, stream(first, 8_000, 2))
+        if first == 8_000:
+            one.recorder.hold(event, 1.0)
+        assert list(one.recorder.ready()) == []
+    one.recorder.hold(end(event, 300_000), 2.0)
+    (held,) = one.wait()
+    clip, _ = soundfile.read(one.folder / str(held.clip), dtype="int16")
+    assert len(clip) == 4 * RATE_HZ
+    assert one.recorder._ring._held.nbytes <= clips_module.MAX_RING_BYTES
+
+
+def test_spans_that_wait_take_no_more_memory_than_allowed(
+    made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = made()
+    one.gate.waits.clear()
+    monkeypatch.setattr(clips_module, "_MAX_WAITING_BYTES", 100_000)
+    one.hear(0, stream(0, 60_000))
+    for sample in range(8_000, 40_000, 8_000):
+        event = start(sample)
+        one.recorder.hold(event, 1.0)
+        one.recorder.hold(end(event, sample + 1_000), 2.0)
+    early = list(one.recorder.ready())
+    # Each takes 50,000 bytes: the post- and pre-roll and both margins are in it.
+    assert [event.extra["clip_reason"] for event, _ in early] == ["failed"] * len(early)
+    assert 1 <= len(early) <= 3
+    one.gate.waits.set()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while len(one.files()) < 4 - len(early) or one.clips._waiting_bytes:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
 def test_all_channels_at_another_rate(made: Callable[..., Made]) -> None:
     one = made(n_channels=4, channels="all", rate_hz=16_000)
     seconds = np.arange(3 * RATE_HZ)[:, None] / RATE_HZ
