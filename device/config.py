@@ -41,6 +41,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -309,6 +310,11 @@ class _Reader:
         scheme, colon, rest = url.partition(":")
         if not colon or len(scheme) < 2:
             scheme, rest = "file", url
+        kinds = [point.name for point in entry_points(group="soundpost.sources")]
+        # As when it is opened: what is there is a file, whatever its name looks like.
+        if scheme not in kinds and not Path(url).exists():
+            near = nearest(scheme, kinds)
+            self._refuse(place, "url", f"{_short(scheme)} is no kind of source{near}")
         if scheme == "file":
             url = f"file:{self._resolve(rest)}"
         own = {key: values.pop(key) for key in ("channel", "bundle", "profile") if key in values}
