@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from soundpost.device.broker import LoopbackBroker
 from soundpost.device.broker_settings import BrokerSettings
@@ -39,6 +39,9 @@ from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import SpeechGate
 from soundpost.device.topics import Topics
 from soundpost.device.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from soundpost.device.metrics import Metrics
 
 _DESCRIPTION = """\
 Listens and publishes alerts over MQTT until it is stopped (Ctrl-C, or SIGTERM from systemd).
@@ -192,6 +195,8 @@ def _run(arguments: argparse.Namespace) -> int:
         observers = [_Teller(), watchdog, monitor, *metrics]
         daemon = Daemon(plans, settings.device_id, publisher, observers, clips)
         monitor.start(lambda: daemon.plans)
+        for one in metrics:
+            one.names = lambda: daemon.plans
         for plan in plans:
             manifest = plan.bundle.manifest
             _say(
@@ -265,7 +270,7 @@ def _reload(control: Control) -> None:
 
 def _offer_metrics(
     settings: Settings, publisher: Publisher, stack: contextlib.ExitStack
-) -> list[Observer]:
+) -> list[Metrics]:
     """What counts for Prometheus, until the stack ends; nothing where it is not asked for."""
     if settings.metrics.port is None:
         return []
