@@ -17,8 +17,8 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
     url = "mic:USB"
     channel = 0
 
-    [outbox]                      # events wait here until the broker has them
-    path = "/media/usb/outbox.sqlite3"
+    [outbox]                      # where events wait until the broker has them
+    max_age_days = 7
 
     [class.dog]
     onset = 0.8
@@ -29,7 +29,7 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
 
     [clips]                       # the sound of events, on disk; off unless asked for
     enabled = true
-    folder = "/media/usb/clips"
+    max_age_days = 7
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -329,6 +330,11 @@ class _Reader:
         scheme, colon, rest = url.partition(":")
         if not colon or len(scheme) < 2:
             scheme, rest = "file", url
+        kinds = [point.name for point in entry_points(group="soundpost.sources")]
+        # As when it is opened: what is there is a file, whatever its name looks like.
+        if scheme not in kinds and not Path(url).exists():
+            near = nearest(scheme, kinds)
+            self._refuse(place, "url", f"{_short(scheme)} is no kind of source{near}")
         if scheme == "file":
             url = f"file:{self._resolve(rest)}"
         own = {

@@ -10,10 +10,11 @@ from typing import Any
 from soundpost.device.audio import Channel
 from soundpost.device.bundle import Bundle, open_bundle, read_bundle, starter_bundle_path
 from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import ConfigError
 from soundpost.device.interpreter import Interpreter
 from soundpost.device.microphone import MicrophoneProfile, load_profile
 from soundpost.device.overlay import Overlay
-from soundpost.device.settings import LevelSettings, Settings
+from soundpost.device.settings import LevelSettings, Settings, nearest
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def plan_sources(
     Raises
     ------
     ConfigError
-        A label that the bundle lacks, or thresholds that contradict.
+        A label that the bundles lack, of any table, or thresholds that contradict.
     InputError, BundleError
         A bundle or a profile cannot be used.
     """
@@ -107,8 +108,24 @@ def plan_sources(
                 plan_levels(settings.levels, source.profile),
             )
         )
-    settings.check_class_labels({one.label for plan in plans for one in plan.classes})
+    _check_labels(settings, plans)
     return plans
+
+
+def _check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
+    """Refuse a label of [class.LABEL], [home_assistant] or [clips] that no source knows."""
+    known = list(dict.fromkeys(label for plan in plans for label in plan.bundle.manifest.labels))
+    settings.check_class_labels(known)
+    wanted = {"home_assistant": settings.home_assistant.labels or ()}
+    if settings.clips.enabled:
+        wanted["clips"] = settings.clips.labels
+    for table, labels in wanted.items():
+        for label in labels:
+            if label not in known:
+                raise ConfigError(
+                    f"{settings.path or 'settings'}: [{table}] labels: no source's bundle has "
+                    f"{label!r}{nearest(label, known) or '; take it out'}"
+                )
 
 
 def plan_levels(levels: LevelSettings, profile: Path | None) -> LevelPlan | None:

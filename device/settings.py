@@ -17,10 +17,12 @@ from typing import Any
 
 from soundpost.device.audio import Channel
 from soundpost.device.broker_settings import (
+    HOST_PATTERN,
     MQTT_VERSIONS,
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
     BrokerSettings,
+    check_host,
 )
 from soundpost.device.clip_store import ClipSettings
 from soundpost.device.detector import ClassSettings
@@ -52,6 +54,10 @@ from soundpost.device.topics import (
 # stand before a last line feed: what ends in white space is refused first.
 _LEVEL = r"[^/+#\u0000-\u001f\u007f-\u009f\u2028\u2029\ufdd0-\ufdef]"
 NAME_PATTERN = rf"^(?![$\s])(?![\s\S]*\s$){_LEVEL}+$"
+# Of an address in numbers, as far.
+_ADDRESS_PATTERN = (
+    r"^([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[\s\S]+)?)$"
+)
 _BASE_PATTERN = rf"^(?!([\s\S]*/)?[$\s])(?![\s\S]*\s(/|$)){_LEVEL}+(/{_LEVEL}+)*$"
 
 
@@ -290,7 +296,7 @@ TABLES: dict[str, Table] = {
     "mqtt": Table(
         "the broker; without this table a broker of our own listens on 127.0.0.1",
         {
-            "host": Text("name or address of the broker"),
+            "host": Text("name or address of the broker", check=check_host, pattern=HOST_PATTERN),
             "port": Number("its TCP port; by default 1883, with TLS 8883", 1, 65_535, whole=True),
             "username": Text(
                 "user name, where the broker asks for one; the variable "
@@ -403,7 +409,7 @@ TABLES: dict[str, Table] = {
         "figures for Prometheus, on this machine alone unless told",
         {
             "port": Number("TCP port; without it there are none", 1, 65_535, whole=True),
-            "host": Text("address to listen on"),
+            "host": Text("address to listen on", pattern=_ADDRESS_PATTERN),
             "remote": Flag("host may be one that other machines reach"),
         },
         record=MetricsSettings,

@@ -276,6 +276,17 @@ def test_the_password_is_never_printed_and_the_environment_goes_first(tmp_path: 
         ),
         ("[source.status]\n", "settings.toml:1: [source.status]: source name 'status' is reserved"),
         ("device_id = 'a/b'", "settings.toml:1: device_id: device_id 'a/b' cannot be used"),
+        (
+            "[source.a]\nurl = 'mc:USB'",
+            "settings.toml:2: [source.a] url: 'mc' is no kind of source; did you mean mic?",
+        ),
+        (
+            "[source.a]\nurl = 'MIC:'",
+            "settings.toml:2: [source.a] url: 'MIC' is no kind of source; expected one of",
+        ),
+        ("[mqtt]\nhost = 'mqtt://b'", "settings.toml:2: [mqtt] host: found 'mqtt://b', expected"),
+        ("[mqtt]\nhost = 'b:1883'", "settings.toml:2: [mqtt] host: found 'b:1883', expected the"),
+        ("[mqtt]\nhost = ' b'", "settings.toml:2: [mqtt] host: found ' b', expected the name"),
         ("device_id = ", "settings.toml: not TOML: "),
         ("a = " + "9" * 5_000, "settings.toml: not TOML: "),
         ("a = " + "[" * 20_000, "settings.toml: not TOML: "),

@@ -30,6 +30,8 @@ ENVIRONMENT = {"STATE_DIRECTORY": "/nowhere"}
 BEYOND = (
     *("above onset", "above retry_max_s", "bytes", "which is no character", "leaves no room"),
     *("an address in numbers", "other machines could read", "but a password is given"),
+    # Kinds may come with other packages.
+    "is no kind of source",
 )
 
 
@@ -98,7 +100,9 @@ def usual(key: str, kind: Kind) -> st.SearchStrategy[Any]:
     if key == "channel":
         return st.sampled_from(["mix", 0, 255, 256, 1.0, 1.5, -1, "left"])
     if key == "host":
-        return st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "broker.local"])
+        return st.sampled_from(
+            ["127.0.0.1", "::1", "0.0.0.0", "broker.local", "mqtt://b", "b:1883", "[::1]", "b\n"]
+        )
     return st.sampled_from(
         ["a", "a/b", "a b", " a", "a\n", "$a", "a+", "é", "a/ b", "a//b", "x" * 200]
     )

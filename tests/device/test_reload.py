@@ -388,6 +388,26 @@ def test_what_cannot_be_used_leaves_it_as_it_was_and_health_says_why(
     assert_contiguous(sensor.watcher)
 
 
+@pytest.mark.parametrize("table", ["home_assistant", "clips"])
+def test_what_the_next_start_would_refuse_is_not_reloaded(
+    table: str, tmp_path: Path, playing: Path, tiny: ModuleType, tiny_bundle: Path
+) -> None:
+    """A new bundle, under the same name, without a label that the settings name."""
+    used = tmp_path / "used.bundle"
+    used.write_bytes(tiny_bundle.read_bytes())
+    more = f'[{table}]\nlabels = ["water drops"]\n' + ("enabled = true\n" * (table == "clips"))
+    path = write_settings(tmp_path, playing, used, 1, more)
+    sensor = Sensor(path)
+    plans = sensor.daemon.plans
+    write_other_bundle(used, tiny, ("clap", "smoke_alarm", "hoot"))
+    with pytest.raises(ConfigError, match=rf"\[{table}\] labels: .* has 'water drops'") as refused:
+        sensor.control.reload()
+    assert sensor.daemon.plans == plans
+    with pytest.raises(ConfigError) as at_start:
+        plan_sources(load_settings(path, environment={}))
+    assert str(at_start.value) == str(refused.value)
+
+
 def test_only_sources_that_change_begin_afresh(
     mosquitto: Any, collect: Any, tmp_path: Path, playing: Path, tiny_bundle: Path
 ) -> None:

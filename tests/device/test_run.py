@@ -604,10 +604,24 @@ def test_without_settings_no_sound_is_written(start: Start, tmp_path: Path, clap
     assert not [path for path in left if holds_sound(path.read_bytes(), clap_wav)]
 
 
+def test_a_folder_for_clips_that_cannot_be_used_does_not_stop_it(
+    start: Start, clap_wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("no folder")
+    sensor = start("--source", clap_wav, *CLIPS)
+    assert sensor.end() == 0
+    assert sum(" clap " in line for line in sensor.out) == 2
+    (line,) = [line for line in sensor.err if "kept" in line]
+    assert "kept: cannot hold clips (" in line
+    assert line.endswith("; it listens without clips, and tries again")
+
+
 def test_a_label_of_clips_that_no_bundle_has(start: Start) -> None:
     sensor = start("--check", "--set", "clips.enabled=true", "--set", "clips.labels=['clab']")
     assert sensor.end() == 2
-    assert sensor.err == ["settings: [clips] labels: no bundle has 'clab'; did you mean clap?"]
+    assert sensor.err == [
+        "settings: [clips] labels: no source's bundle has 'clab'; did you mean clap?"
+    ]
 
 
 def test_what_it_prints_may_go_nowhere(
