@@ -145,7 +145,8 @@ def _resampled(channel: Int16Array, rate_hz: int) -> FloatArray:
         return channel / scale
     length = (_PIECE + 2 * _AROUND) * rate_hz // RATE_HZ
     if len(channel) <= length:
-        return soxr.resample(channel / scale, rate_hz, RATE_HZ)
+        whole: FloatArray = soxr.resample(channel / scale, rate_hz, RATE_HZ)
+        return whole
     stream = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32")
     parts = [
         stream.resample_chunk(channel[at : at + length] / scale, last=at + length >= len(channel))

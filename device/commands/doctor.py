@@ -86,11 +86,11 @@ def _findings(settings: Settings | None, first: Finding, state: Path | None) -> 
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings, first, state = _load(arguments.config)
+    settings, first, folder = _load(arguments.config)
     if arguments.bench:
         return _bench(settings, arguments.json)
     found = []
-    for finding in _findings(settings, first, state):
+    for finding in _findings(settings, first, folder):
         found.append(finding)
         if not arguments.json:
             print(f"{finding.state:<8} {finding.area:<12} {finding.text}", flush=True)
