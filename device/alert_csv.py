@@ -15,8 +15,18 @@ from soundpost.device.identifiers import format_time
 from soundpost.device.terminal import printable
 
 _COLUMNS: Final = (
-    *("onset", "offset", "duration_s", "device", "source", "label", "phase", "score", "threshold"),
-    *("level_dba", "time_synced", "queued_s", "clip", "id", "stream", "sample", "rate_hz"),
+    *("onset", "offset", "duration_s", "device", "source", "label", "phase", "report", "score"),
+    *(
+        "threshold",
+        "level_dba",
+        "time_synced",
+        "queued_s",
+        "clip",
+        "id",
+        "stream",
+        "sample",
+        "rate_hz",
+    ),
     *("model", "model_version"),
 )
 # Messages that a broker delivers again are those it was not acknowledged, some tens at most: the
@@ -26,7 +36,7 @@ _REMEMBERED: Final = 4_096
 
 # queued_s is left out: it grows with each time that the sensor sends a message again.
 _Key = tuple[str, ...]
-_KEY: Final = ("id", "phase", "score", "onset", "offset")
+_KEY: Final = ("id", "phase", "report", "score", "level_dba", "onset", "offset")
 
 
 class AlertTableFile:
@@ -123,6 +133,7 @@ def _fields(event: SoundEvent) -> dict[str, str]:
         event.source,
         event.label,
         event.phase,
+        "" if event.report is None else str(event.report),
         number(event.score),
         number(event.threshold),
         number(event.level_dba),

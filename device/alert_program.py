@@ -7,6 +7,7 @@ standard input.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import shlex
@@ -22,6 +23,8 @@ from typing import Final
 from soundpost.device.errors import UsageError
 from soundpost.device.events import SoundEvent
 from soundpost.device.identifiers import format_time
+
+logger = logging.getLogger(__name__)
 
 # Alerts that wait for a free place, at most: a program that is slower than the alerts must not
 # fill the memory.
@@ -163,7 +166,11 @@ class AlertProgram:
             event = self._waiting.get()
             if event is None:
                 return
-            fault = self._run(event)
+            try:
+                fault = self._run(event)
+            except Exception as error:  # A fault of ours must not take a place from later alerts.
+                logger.exception("--exec met a fault in soundpost")
+                fault = f"fault in soundpost: {error!r}"
             with self._lock:
                 self.runs += 1
                 self.failed += fault is not None

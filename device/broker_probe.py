@@ -23,10 +23,10 @@ from soundpost.device.topics import Topics
 _AREA: Final = "broker"
 
 
-def probe_broker(settings: Settings, running: bool = False) -> Iterator[Finding]:
+def probe_broker(settings: Settings, running: bool | None = False) -> Iterator[Finding]:
     """Connect as a client of its own, and publish an empty message on a topic that nobody reads.
 
-    running : the sensor runs
+    running : the sensor runs; None: unknown
     """
     if settings.mqtt is None:
         yield _own_broker(settings.broker_port, running)
@@ -41,14 +41,14 @@ def probe_broker(settings: Settings, running: bool = False) -> Iterator[Finding]
     yield finding
 
 
-def _own_broker(port: int, running: bool) -> Finding:
+def _own_broker(port: int, running: bool | None) -> Finding:
     if port == 0:
         return Finding(_AREA, "ok", "the sensor's own, on any free port")
     with socket.socket() as client:
         client.settimeout(2.0)
         taken = client.connect_ex(("127.0.0.1", port)) == 0
     where = f"the sensor's own, 127.0.0.1:{port}"
-    if taken != running:
+    if running is not None and taken != running:
         text = "something else listens there" if taken else "the sensor runs without it"
         remedy = 'name a broker that is there in [mqtt] host = "127.0.0.1", or set broker.port'
         return Finding(_AREA, "fault", f"{where}: {text}", remedy)

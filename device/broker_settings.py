@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -20,6 +21,19 @@ MQTT_VERSIONS: Final[tuple[str, ...]] = get_args(MqttVersion)
 def default_port(tls: TlsSettings | None) -> int:
     """The port that IANA has registered."""
     return DEFAULT_PORT if tls is None else TLS_PORT
+
+
+# What check_host accepts.
+HOST_PATTERN: Final = r"^(?![^:]*:[^:]*$)(?![\s\S]*\s)[^/\[\]\u0000]+$"
+
+
+def check_host(host: str) -> None:
+    """Raise UsageError for what is no name or address alone, such as a URL or `host:port`."""
+    if re.search(r"[/\[\]\s]", host) or host.count(":") == 1:
+        raise UsageError(
+            f"found {host[:60]!r}, expected the name or address alone; port and TLS are options of "
+            "their own"
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,10 @@ class BrokerSettings:
     def __post_init__(self) -> None:
         if not self.host:
             raise UsageError("broker host is empty: give a name or an address")
+        try:
+            check_host(self.host)
+        except UsageError as exc:
+            raise UsageError(f"broker host: {exc}") from exc
         if not 1 <= self.port <= 65535:
             raise UsageError(f"broker port must be 1 to 65535, found {self.port}")
         if self.password is not None and self.username is None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from soundpost.device.audio import AudioBlock
+from soundpost.device.audio import AudioBlock, Channel
 from soundpost.device.errors import CaptureError, UsageError
 
 # Longest block that is gathered: a sensor is paused, stopped and reloaded between two.
@@ -29,6 +29,7 @@ class BlockSource(Protocol):
     """A running source of sound; also a context manager that closes it.
 
     rate_hz, n_channels : of every block
+    channel : the one that its reader uses, who says so; blocks hold all of them all the same
     name : what to call it in a message
     live : True where sound that is not read in time is lost (a microphone)
     overflows : how often sound was lost so far
@@ -37,6 +38,7 @@ class BlockSource(Protocol):
 
     rate_hz: int
     n_channels: int
+    channel: Channel
     name: str
     live: bool
     overflows: int

@@ -38,6 +38,9 @@ _START_S = 20.0
 _OPEN_S = 4.0
 # To end in order; a little longer than the process gives itself.
 _END_S = 1.5
+# A process that was killed is gone in milliseconds, unless it is in the kernel. With the 3 s after
+# which a stream is given up, its loss is to be told within five.
+_KILLED_S = 1.0
 # The wait for samples is counted in parts of this length, so that a machine or a process that was
 # held up itself, and finds its time over at once, takes no stream for stalled.
 _WAIT_S = 0.25
@@ -73,28 +76,36 @@ class OpenedStream(NamedTuple):
 class CaptureProcess:
     """One capture process; `what` is what messages call its device.
 
-    It is killed when the thread that started it ends.
+    It is killed when the thread that started it ends. Raises CaptureError where none can be
+    started.
     """
 
     def __init__(self, what: str, request: dict[str, Any]) -> None:
         self._what = what
         self._received = bytearray()
-        self._closed = False
+        self._closed = self._waited = False
         # Held while the pipe is read: it must not be closed meanwhile, for its number may be given
         # to another file. Who wants to close and finds it held leaves that to the reader.
         self._reading = threading.Lock()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "soundpost.device.capture_process"),
-                json.dumps({**request, "parent": os.getpid()}),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # ALSA's library writes a page about each device that it cannot open.
-            stderr=subprocess.DEVNULL,
-            # A file of the current folder is no module of ours.
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "soundpost.device.capture_process"),
+                    json.dumps({**request, "parent": os.getpid()}),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # ALSA's library writes a page about each device that it cannot open.
+                stderr=subprocess.DEVNULL,
+                # A file of the current folder is no module of ours.
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+            )
+        except OSError as error:
+            # Passes as a rule: too little memory, too many processes or files at this moment.
+            raise CaptureError(
+                f"{what}: its capture process cannot be started ({error}): check what is left of "
+                "memory, processes and open files"
+            ) from error
         assert self._process.stdout is not None
         self._file = self._process.stdout.fileno()
         self._readable = select.poll()
@@ -205,27 +216,35 @@ class CaptureProcess:
 
     def close(self) -> None:
         """Let it close its device and end, or kill it; safe in any state and from any thread."""
+        self._end_within(_END_S)
+
+    def kill(self) -> None:
+        """End it at once, where it hangs."""
+        self._end_within(0.0)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was killed and lives: in the kernel, until its driver lets it end."""
+        return self._waited and self._process.poll() is None
+
+    def _end_within(self, patience_s: float) -> None:
+        """Kill it after that time; returns at once where that was done before."""
         self._closed = True
         process = self._process
         assert process.stdin is not None
         process.stdin.close()
         # While it waits for room in the pipe it hears only of this end; then nobody is reading.
         self._close_pipe()
-        if not self._wait():
+        if not self._waited and not self._ends(patience_s):
             process.kill()
-            if not self._wait():
-                # In the kernel, where no signal reaches: it ends when its driver lets it.
+            if not self._ends(_KILLED_S):
                 logger.warning("%s: process %s hangs in its driver", self._what, process.pid)
+        self._waited = True
         self._close_pipe()
 
-    def kill(self) -> None:
-        """End it at once, where it hangs."""
-        self._process.kill()
-        self.close()
-
-    def _wait(self) -> bool:
+    def _ends(self, patience_s: float) -> bool:
         try:
-            self._process.wait(_END_S)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             return False
         return True

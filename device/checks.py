@@ -25,6 +25,7 @@ from soundpost.device.capture import open_source
 from soundpost.device.clock import clock_synchronised
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import CaptureError, SoundpostError
+from soundpost.device.files import nearest_folder
 from soundpost.device.findings import Finding, State
 from soundpost.device.interpreter import available_runtimes
 from soundpost.device.microphone import load_profile
@@ -48,17 +49,22 @@ _LITTLE_MEMORY_MB: Final = 100.0
 _RENEW_DAYS: Final = 30
 
 
-def check_all(settings: Settings, board: Board | None = None) -> Iterator[Finding]:
-    """Every check of a sensor with these settings, as it is made."""
+def check_all(
+    settings: Settings, board: Board | None = None, state: Path | None = None
+) -> Iterator[Finding]:
+    """Every check of a sensor with these settings, as it is made.
+
+    state : the folder in which alone the service may write, where they are its settings
+    """
     running = sensor_runs(settings.outbox.path)
     yield from check_models(settings)
     for source in settings.sources:
         yield check_source(source, running)
     yield check_clock()
-    yield from check_disk(settings.outbox)
+    yield from check_disk(settings.outbox, state)
     yield from check_certificates(settings)
     yield from probe_broker(settings, running)
-    yield from check_clips(settings)
+    yield from check_clips(settings, state)
     yield from check_board(board or Board())
 
 
@@ -66,11 +72,17 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     """Every bundle on this machine's runtime, against the golden vector that it carries."""
     runtimes = ", ".join(available_runtimes())
     model = settings.model
-    paths = {source.bundle or model.bundle or starter_bundle_path() for source in settings.sources}
-    for path in sorted(paths):
+    users: dict[Path, list[str]] = {}
+    for source in settings.sources:
+        path = source.bundle or model.bundle or starter_bundle_path()
+        users.setdefault(path, []).append(source.name)
+    labels: set[str] = set()
+    for path in sorted(users):
         try:
             bundle, interpreter, check = open_bundle(path, model.runtime, model.threads)
-            settings.detector_classes(bundle.manifest.classes)
+            labels.update(bundle.manifest.labels)
+            for name in users[path]:
+                settings.detector_classes(name, bundle.manifest.classes)
         except SoundpostError as error:
             remedy = f"runtimes here: {runtimes or 'none: pip install soundpost[device]'}"
             yield Finding("model", "fault", str(error), remedy)
@@ -82,6 +94,11 @@ def check_models(settings: Settings) -> Iterator[Finding]:
             f"{manifest.name} {manifest.version}: {len(manifest.labels)} labels; reproduces its "
             f"golden vector with {interpreter.runtime} to {check.score_error:.2g}",
         )
+    if labels:
+        try:
+            settings.check_class_labels(labels)
+        except SoundpostError as error:
+            yield Finding("settings", "fault", str(error), "correct the name, or delete the table")
     for source in settings.sources:
         if source.profile is not None:
             try:
@@ -93,10 +110,10 @@ def check_models(settings: Settings) -> Iterator[Finding]:
 # --- sound --------------------------------------------------------------------------------------
 
 
-def check_source(source: SourceSettings, running: bool = False) -> Finding:
+def check_source(source: SourceSettings, running: bool | None = False) -> Finding:
     """Open a source and hear it for a second.
 
-    running : a sensor runs, which may hold it
+    running : a sensor runs, which may hold it; None: unknown
     """
     area = f"source {source.name}"
     found: list[Finding] = []
@@ -105,7 +122,7 @@ def check_source(source: SourceSettings, running: bool = False) -> Finding:
         try:
             found.append(_hear(area, source))
         except CaptureError as error:
-            if running:
+            if running is not False:
                 remedy = "the sensor that runs may hold it: to check it too, stop the sensor first"
                 found.append(Finding(area, "warning", str(error), remedy))
             else:
@@ -179,25 +196,52 @@ def check_clock(
     )
 
 
-def check_disk(settings: OutboxSettings) -> Iterator[Finding]:
-    """Room and permission where alerts wait, and the alerts that wait there."""
+def _writable(path: Path) -> tuple[Path, float]:
+    """The nearest folder above a path that is there, and its free megabytes; it was written to.
+
+    Raises OSError where it cannot be.
+    """
+    # The sensor makes the rest.
+    there = nearest_folder(path)
+    free_mb = shutil.disk_usage(there).free / 1e6
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"\0" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+    return there, free_mb
+
+
+def _refused(error: OSError, key: str, otherwise: str) -> str:
+    """What to do about a folder that this user may not, or nobody can write to."""
+    if isinstance(error, PermissionError):
+        return f"run this as the sensor's user or with sudo, or set {key}"
+    return f"{otherwise}: mend it, or set {key}"
+
+
+def _beyond(area: str, path: Path, key: str, state: Path | None) -> Iterator[Finding]:
+    """Told of a path that root can write to, and the service cannot."""
+    if state is not None and not path.is_relative_to(state):
+        text = f"{path}: the service may write below {state} alone"
+        remedy = (
+            f"take {key} out, or let it with ReadWritePaths= in `sudo systemctl edit soundpost`"
+        )
+        yield Finding(area, "warning", text, remedy)
+
+
+def check_disk(settings: OutboxSettings, state: Path | None = None) -> Iterator[Finding]:
+    """Room and permission where alerts wait, and the alerts that wait there.
+
+    state : see check_all
+    """
     path = settings.path
-    folder = path.parent
-    # The nearest that is there: the sensor makes the rest.
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
-        free_mb = shutil.disk_usage(there).free / 1e6
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        there, free_mb = _writable(path)
     except OSError as error:
-        text = f"{there}: cannot be written: {error.strerror or error}"
-        remedy = "alerts would wait in memory only: mend it, or set outbox.path"
-        if isinstance(error, PermissionError):
-            remedy = "run this as the sensor's user or with sudo, or set outbox.path"
+        text = f"{path.parent}: cannot be written: {error.strerror or error}"
+        remedy = _refused(error, "outbox.path", "alerts would wait in memory only")
         yield Finding("disk", "fault", text, remedy)
         return
+    yield from _beyond("disk", path, "outbox.path", state)
     need_mb = settings.max_size_mb + _RESERVE_MB
     text = f"{there}: {free_mb:,.0f} MB free, alerts may take {settings.max_size_mb:g} MB"
     short = free_mb < need_mb
@@ -232,8 +276,11 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
             yield Finding("certificate", "warning" if soon else "ok", text, remedy)
 
 
-def check_clips(settings: Settings) -> Iterator[Finding]:
-    """Whether clips can be kept: the speech detector runs here, and their folder has room."""
+def check_clips(settings: Settings, state: Path | None = None) -> Iterator[Finding]:
+    """Whether clips can be kept: the speech detector runs here, and their folder has room.
+
+    state : see check_all
+    """
     clips = settings.clips
     if not clips.enabled:
         return
@@ -243,8 +290,14 @@ def check_clips(settings: Settings) -> Iterator[Finding]:
         yield Finding("clips", "fault", str(error), "no sound is kept without it")
         return
     folder = clips.folder
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_mb = shutil.disk_usage(there).free / 1e6
+    try:
+        _, free_mb = _writable(folder / "clip")
+    except OSError as error:
+        text = f"{folder}: cannot be written: {error.strerror or error}"
+        remedy = _refused(error, "clips.folder", "no clips would be kept")
+        yield Finding("clips", "fault", text, remedy)
+        return
+    yield from _beyond("clips", folder, "clips.folder", state)
     need_mb = clips.max_size_mb + clips.min_free_mb
     short = free_mb < need_mb
     text = f"{folder}: {free_mb:,.0f} MB free, clips may take {clips.max_size_mb:g} MB"
@@ -279,13 +332,15 @@ def _check_outbox(path: Path) -> Finding:
 _DAMAGED: Final = "the sensor moves it aside at its next start and sends what can be read of it"
 
 
-def sensor_runs(outbox: Path) -> bool:
-    """Whether a sensor holds the lock of this outbox."""
+def sensor_runs(outbox: Path) -> bool | None:
+    """Whether a sensor holds the lock of this outbox; None where this user may not look."""
     try:
         with outbox.with_name(f"{outbox.name}.lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except PermissionError:
+        return None
     except OSError:
         return False
     return False

@@ -7,6 +7,9 @@ retention needs, so that the folder is its own index:
     when it begins (UTC)    source label         id of the event
 
 Only files with such a name are ever deleted; others in the folder are left alone, and not counted.
+
+A machine without a clock of its own names clips wrongly until it has the time. Nothing goes by its
+date before the clock is right; what then turns out to be misnamed is dated by its file.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from soundpost.device.clock import clock_synchronised
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.files import write_atomically
 
@@ -41,6 +45,8 @@ _PART = re.compile(rf"\.{_STEM}\.(flac|json)\.[\w-]+\.part", re.ASCII)
 _TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 _DAY_S = 86_400.0
 _MB = 1_000_000
+# A clip is written within this time of its beginning.
+_WRITTEN_S = 3_600.0
 # Readable by the sensor and its group, not by every user of the machine.
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
@@ -74,11 +80,13 @@ class ClipSettings:
     enabled : keep any; off unless asked for
     folder : where they go
     pre_roll_s, post_roll_s : sound before the onset and after the end
-    max_length_s : of a clip, the rolls included; the beginning is kept
+    max_length_s : of a clip, the rolls included; the beginning is kept. Less where it would
+        take too much memory: of many channels, or at a high rate
     labels : of which events; none given: of all
     channels : "source": what the source listens to; "all": every channel of it
     rate_hz : of the files; None: the source's
-    max_age_days : older clips go
+    max_age_days : older clips go; by the clock once it is right, and by the time that the sensor
+        has run in any case
     max_size_mb : of all clips; beyond, the oldest go
     min_per_class : the newest clips of each label, which age and size spare
     min_free_mb : left free on the disk, for what matters more; a clip that would not leave it is
@@ -108,9 +116,18 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class _Clip:
+    """What retention needs to know.
+
+    begins_s : Unix time, by its name until that is known to be wrong
+    checked : begins_s is not to be doubted any more
+    seen_s : monotonic time since which it is known here
+    """
+
     label: str
     begins_s: float
     n_bytes: int
+    checked: bool = False
+    seen_s: float = field(default_factory=time.monotonic)
 
 
 class ClipStore:
@@ -178,7 +195,7 @@ class ClipStore:
         return f"{moment}__{slug(source)}__{slug(label)}__{event_id}.flac"
 
     def write(self, name: str, sound: bytes, record: Mapping[str, Any]) -> None:
-        """Write a clip and its record, then delete what is beyond the limits.
+        """Write a clip and its record; before and after, delete what is beyond the limits.
 
         name : as `name` gives it
         sound : content of the FLAC file
@@ -190,6 +207,8 @@ class ClipStore:
             raise ValueError(f"{name!r} is not the name of a clip")
         text = json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n"
         n_bytes = len(sound) + len(text)
+        # First: it may make the room that is needed, and goes on where nothing can be written.
+        self.expire()
         self._check_free(n_bytes)
         side_car = self.folder / f"{match['stem']}.json"
         write_atomically(side_car, text, mode=_FILE_MODE)
@@ -216,6 +235,10 @@ class ClipStore:
     def expire(self) -> None:
         """Delete what is too old or too much, oldest first."""
         limits = self._limits
+        now_s, max_age_s = time.time(), limits.max_age_days * _DAY_S
+        synchronised = clock_synchronised()
+        if synchronised:
+            self._check_dates(now_s, now_s - max_age_s)
         oldest_first = sorted(self._clips, key=lambda stem: (self._clips[stem].begins_s, stem))
         seen: Counter[str] = Counter()
         spared = set()
@@ -224,18 +247,53 @@ class ClipStore:
             if seen[label] < limits.min_per_class:
                 spared.add(stem)
             seen[label] += 1
-        too_old_s = time.time() - limits.max_age_days * _DAY_S
+        begun_s, known_s = now_s - max_age_s, time.monotonic() - max_age_s
         excess = sum(clip.n_bytes for clip in self._clips.values()) - limits.max_size_mb * _MB
+        stuck: list[str] = []
         for stem in oldest_first:
             clip = self._clips[stem]
-            if stem in spared or not (clip.begins_s < too_old_s or excess > 0):
+            too_old = (synchronised and clip.begins_s < begun_s) or clip.seen_s < known_s
+            if stem in spared or not (too_old or excess > 0):
                 continue
             try:
                 # The sound first: a record without sound is removed at the next start.
                 for kind in ("flac", "json"):
                     (self.folder / f"{stem}.{kind}").unlink(missing_ok=True)
             except OSError as error:
-                logger.warning("clip %s cannot be deleted: %s", stem, error.strerror)
+                stuck.append(f"{stem}: {error.strerror}")
                 continue
             del self._clips[stem]
             excess -= clip.n_bytes
+        if stuck:
+            logger.warning("%d clips cannot be deleted, such as %s", len(stuck), stuck[0])
+
+    def _check_dates(self, now_s: float, too_old_s: float) -> None:
+        """Date anew, from now on, what a wrong clock has named: in the future, or long ago.
+
+        The file's time keeps the new date over restarts. Only where it differs from the name has
+        that been done before, or was the clock right when the file was written.
+        """
+        for stem, clip in self._clips.items():
+            future = clip.begins_s > now_s
+            if clip.checked or not (future or clip.begins_s < too_old_s):
+                continue
+            begins_s = clip.begins_s
+            if future or not self._was_synchronised(stem):
+                path = self.folder / f"{stem}.flac"
+                try:
+                    begins_s = path.stat().st_mtime
+                    if begins_s > now_s or abs(begins_s - clip.begins_s) < _WRITTEN_S:
+                        begins_s = now_s
+                        os.utime(path, (now_s, now_s))
+                except OSError as error:
+                    logger.warning("clip %s cannot be dated anew: %s", stem, error.strerror)
+            # Of a key that is there: the dictionary does not change under its loop.
+            self._clips[stem] = replace(clip, begins_s=begins_s, checked=True)
+
+    def _was_synchronised(self, stem: str) -> bool:
+        """Whether the clock was right when the clip's event began, by its record."""
+        try:
+            record = json.loads((self.folder / f"{stem}.json").read_bytes())
+            return record["event"]["time_synced"] is not False
+        except (OSError, ValueError, LookupError, TypeError):
+            return True

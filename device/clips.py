@@ -6,11 +6,13 @@
 
 Off unless asked for. No sound touches the disk before the gate has let it pass, and the gate is
 closed to what it cannot judge: a gap, too little or too quiet sound, a detector that fails. A slow
-disk delays the `end` of an event, never the listener.
+disk delays the `end` of an event, never the listener. A folder that cannot be used is told, and
+tried again: it costs the clips, not the alerts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import queue
@@ -40,6 +42,13 @@ logger = logging.getLogger(__name__)
 _DECISION_S = 15.0
 # Clips that wait for the writer, at most: a disk slower than the events leaves them out.
 _MAX_WAITING = 8
+# Bytes of a source's ring, and of all spans that wait for the writer: the service may take 500 MB.
+# Five minutes of one channel at 48 kHz take 30 MB.
+MAX_RING_BYTES = 64_000_000
+_MAX_WAITING_BYTES = 128_000_000
+# How often a folder that cannot be used is tried again, and how often what is too old goes.
+_RETRY_S = 60.0
+_EXPIRE_S = 3_600.0
 # What the listener waits for at the end of a stream.
 FINISH_S = 2.0
 
@@ -93,22 +102,21 @@ class Clips:
     settings : enabled
     gate : judges every clip
 
-    Raises
-    ------
-    InputError
-        The folder cannot be used.
-    MissingExtraError
-        The speech detector is not installed.
+    A folder that cannot be used is a `fault`, and is tried again: with each clip and each minute.
+
+    Raises MissingExtraError where the speech detector is not installed.
     """
 
     def __init__(self, settings: ClipSettings, gate: SpeechGate | None = None) -> None:
         self.settings = settings
         self._gate = gate if gate is not None else SpeechGate()
-        self._store = ClipStore(settings)
+        self._store: ClipStore | None = None
         self._jobs: queue.Queue[tuple[_Job, _Verdict] | None] = queue.Queue(_MAX_WAITING)
         self._counts: Counter[tuple[str, Outcome]] = Counter()
         self._lock = threading.Lock()
+        self._waiting_bytes = 0
         self._fault: str | None = None
+        self._tend()
         self._thread = threading.Thread(target=self._write_all, name="clips", daemon=True)
         self._thread.start()
 
@@ -136,17 +144,25 @@ class Clips:
 
     @property
     def fault(self) -> str | None:
-        """Why the last clip could not be written, in one line; None since one was."""
+        """Why clips cannot be written, or the last one was not, in one line; None since one was."""
         return self._fault
 
     def submit(self, job: _Job) -> _Verdict:
         """Hand a span over; returns at once."""
         verdict = _Verdict(job.event.source, threading.Event())
         try:
+            self._hold(job.sound.nbytes)
             self._jobs.put_nowait((job, verdict))
         except queue.Full:
+            self._hold(-job.sound.nbytes)
             self._settle(verdict, "failed", fault="clips wait: the disk or processor is too slow")
         return verdict
+
+    def _hold(self, n_bytes: int) -> None:
+        with self._lock:
+            self._waiting_bytes += n_bytes
+            if n_bytes > 0 and self._waiting_bytes > _MAX_WAITING_BYTES:
+                raise queue.Full
 
     def refuse(self, source: str) -> _Verdict:
         """A clip that cannot be judged."""
@@ -174,16 +190,47 @@ class Clips:
         verdict.outcome, verdict.name = outcome, name
         verdict.done.set()
 
+    def _opened(self) -> ClipStore:
+        """The folder; raises InputError while it cannot be used."""
+        if self._store is None:
+            self._store = ClipStore(self.settings)
+            with self._lock:
+                self._fault = None
+        return self._store
+
+    def _tend(self) -> None:
+        """Try the folder again, or delete what has grown too old in it."""
+        try:
+            self._opened().expire()
+        except SoundpostError as error:
+            with self._lock:
+                if self._fault != str(error):
+                    logger.warning("%s; it listens without clips, and tries again", error)
+                self._fault = str(error)
+
     def _write_all(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            job, verdict = item
-            try:
-                self._judge_and_write(job, verdict)
-            except SoundpostError as error:
-                self._settle(verdict, "failed", fault=str(error))
-            except Exception as error:  # A clip's fault must not end the clips, nor hold an event.
-                logger.exception("a clip failed by a fault in soundpost")
-                self._settle(verdict, "failed", fault=f"fault in soundpost: {error!r}")
+        tended_s = time.monotonic()
+        while True:
+            due_s = tended_s + (_RETRY_S if self._store is None else _EXPIRE_S)
+            if time.monotonic() >= due_s:
+                self._tend()
+                tended_s = time.monotonic()
+                continue
+            with contextlib.suppress(queue.Empty):
+                item = self._jobs.get(timeout=max(0.0, due_s - time.monotonic()))
+                if item is None:
+                    return
+                self._take(*item)
+                self._hold(-item[0].sound.nbytes)
+
+    def _take(self, job: _Job, verdict: _Verdict) -> None:
+        try:
+            self._judge_and_write(job, verdict)
+        except SoundpostError as error:
+            self._settle(verdict, "failed", fault=str(error))
+        except Exception as error:  # A clip's fault must not end the clips, nor hold an event.
+            logger.exception("a clip failed by a fault in soundpost")
+            self._settle(verdict, "failed", fault=f"fault in soundpost: {error!r}")
 
     def _judge_and_write(self, job: _Job, verdict: _Verdict) -> None:
         # No line of this method may bring sound to a disk before the gate has said "clear".
@@ -194,10 +241,11 @@ class Clips:
         if judged != "clear":
             self._settle(verdict, judged)
             return
+        store = self._opened()
         event, sound = job.event, job.sound[job.first : job.first + job.n_samples]
         rate_hz = self.settings.rate_hz or job.rate_hz
         begins = event.onset + timedelta(seconds=(job.sample - event.sample) / job.rate_hz)
-        name = self._store.name(begins, event.source, event.label, event.id)
+        name = store.name(begins, event.source, event.label, event.id)
         record = {
             "schema": "soundpost.clip/1",
             "first_sample": job.sample,
@@ -206,7 +254,7 @@ class Clips:
             "n_channels": sound.shape[1],
             "event": replace(event, clip=name).to_dict(),
         }
-        self._store.write(name, _flac(sound, job.rate_hz, rate_hz), record)
+        store.write(name, _flac(sound, job.rate_hz, rate_hz), record)
         self._settle(verdict, "written", name)
 
 
@@ -248,8 +296,17 @@ class ClipRecorder:
                 _DECISION_S,
             )
         )
+        channels = n_channels if self._all else 1
+        most = MAX_RING_BYTES // (2 * channels) - 2 * self._margin - decision
+        if self._length > most:
+            logger.warning(
+                "clips of %d channels at %d Hz are at most %.0f s long here, not max_length_s "
+                "(%g s): they are kept in memory until they are judged",
+                *(channels, rate_hz, most / rate_hz, settings.max_length_s),
+            )
+            self._length = most
         capacity = self._length + 2 * self._margin + decision
-        self._ring = ClipRing(capacity, n_channels if self._all else 1)
+        self._ring = ClipRing(capacity, channels)
         self._open: dict[str, _Open] = {}
         self._spoken: deque[tuple[int, int]] = deque()
 

@@ -29,9 +29,16 @@ _WINDOW_S = 600.0
 # as a busy minute moves the line by no less.
 _MAX_DRIFT = 300e-6
 _UNFITTED_DRIFT = 200e-6
-# How wrong a fitted slope may be: `_ON_TIME_S` over half of the window, and the weather.
+# A stream can also come too slowly, by more than any crystal, and by less than is a fault of its
+# rate (stream_watch.py). A minute on one line tells: neither a busy one nor a loss looks like that.
+_SLOWEST = 0.02
+_SLOW_STRETCHES = 7
+# How wrong a fitted slope may be: `_ON_TIME_S` over half of the window, and the weather. And the
+# same over a minute.
 _DRIFT_ERROR = 30e-6
-# A slope is believed where half of the stretches had an arrival so close to the line.
+_SLOW_ERROR = 200e-6
+# A slope is believed where half of the stretches had an arrival so close to the line; one that
+# only the last minute shows, where all had.
 _ON_TIME_S = 0.005
 # A stretch that lies this much behind the line has lost samples unseen: start afresh. No single
 # block tells: where the stream was only held up, those that follow in a burst are on time again.
@@ -43,17 +50,17 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 Point = tuple[float, float]
 
 
-def _read_with_utc(clock: int) -> tuple[float, float]:
-    """Seconds by a clock of clock_gettime(2), and Unix time at the same instant.
+def _read_with(other: Callable[[], float], clock: int) -> tuple[float, float]:
+    """Seconds by a clock of clock_gettime(2), and by another at the same instant.
 
     A thread may be held up between two readings: they are repeated, and the closest pair counts.
     """
     best = (math.inf, 0.0, 0.0)
     for _ in range(5):
         before_s = time.clock_gettime(clock)
-        utc_s = time.time()
+        other_s = other()
         after_s = time.clock_gettime(clock)
-        best = min(best, (after_s - before_s, (before_s + after_s) / 2, utc_s))
+        best = min(best, (after_s - before_s, (before_s + after_s) / 2, other_s))
         if best[0] < _AT_ONCE_S:
             break
     return best[1], best[2]
@@ -61,7 +68,10 @@ def _read_with_utc(clock: int) -> tuple[float, float]:
 
 def suspended_s() -> float:
     """Seconds that the machine was suspended since it was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    monotonic_s, boottime_s = _read_with(
+        lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.CLOCK_MONOTONIC
+    )
+    return boottime_s - monotonic_s
 
 
 class SampleClock:
@@ -97,8 +107,10 @@ class SampleClock:
             self._woke_sample, self._asleep_before_s = self._last_sample, self._asleep_s
         at_s = end_sample / self.rate_hz
         if at_s - self._last_sample / self.rate_hz > _STRETCH_S:
-            # After a long gap one block alone would end the stretch, however late it is.
+            # After a long gap one block alone would end the stretch, however late it is, and the
+            # earliest from before the gap may be older than all that the fit looks back on.
             self._stretch_end_s = at_s + _STRETCH_S
+            self._earliest = None
         self._asleep_s, self._last_sample = asleep_s, end_sample
         point = (at_s, monotonic_s - at_s)
         if self._anchor is None:
@@ -123,10 +135,18 @@ class SampleClock:
         points.append(earliest)
         while points[0][0] < at_s - _WINDOW_S:
             points.popleft()
+        slope = None
         if points[-1][0] - points[0][0] >= _WINDOW_S / 2:
-            slope = _slope_below(points)
-            if slope is not None and abs(slope) <= _MAX_DRIFT:
+            slope = _slope_below(points, 0.5)
+            if slope is not None and -_MAX_DRIFT <= slope <= _SLOWEST:
                 self.drift, self._slack = slope, _DRIFT_ERROR
+        if len(points) >= _SLOW_STRETCHES and (slope is None or slope <= _MAX_DRIFT):
+            slope = _slope_below(list(points)[-_SLOW_STRETCHES:], 1.0)
+            if slope is not None and _MAX_DRIFT < slope <= _SLOWEST:
+                self.drift, self._slack = slope, _SLOW_ERROR
+                # Those before it came at another rate.
+                while len(points) > _SLOW_STRETCHES:
+                    points.popleft()
         steepest = self.drift + self._slack
         self._anchor = (at_s, min(late + steepest * (at_s - then_s) for then_s, late in points))
         self._earliest = None
@@ -150,18 +170,20 @@ class SampleClock:
     def _age_s(self, sample: int, monotonic_s: float) -> float:
         asleep_s = self._asleep_before_s if sample < self._woke_sample else self._asleep_s
         slept_s = self._suspended() - asleep_s
-        # Two clocks read one after the other differ by less.
+        # Two clocks that cannot be read at once differ by less.
         return monotonic_s - self.monotonic_s(sample) + (slept_s if slept_s > 0.1 else 0.0)
 
     def utc(self, sample: int) -> datetime:
         """UTC of a sample by the system clock as it stands now."""
-        monotonic_s, utc_s = _read_with_utc(time.CLOCK_MONOTONIC)
+        monotonic_s, utc_s = _read_with(time.time, time.CLOCK_MONOTONIC)
         now = datetime.fromtimestamp(utc_s, timezone.utc)
         return now - timedelta(seconds=self._age_s(sample, monotonic_s))
 
 
-def _slope_below(points: Sequence[Point]) -> float | None:
-    """Slope of the line below all points that lies closest to them; None where few lie close.
+def _slope_below(points: Sequence[Point], on_time: float) -> float | None:
+    """Slope of the line below all points that lies closest to them.
+
+    None where less than the part on_time of them lies close to it.
 
     It is the edge of their lower convex hull over their middle (S. B. Moon, P. Skelly, D. Towsley,
     "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
@@ -176,7 +198,7 @@ def _slope_below(points: Sequence[Point]) -> float | None:
     (first_s, first), (last_s, last) = hull[edge - 1], hull[edge]
     slope = (last - first) / (last_s - first_s)
     late = sorted(late_s - first - slope * (at_s - first_s) for at_s, late_s in points)
-    return slope if late[len(late) // 2] <= _ON_TIME_S else None
+    return slope if late[round(on_time * (len(late) - 1))] <= _ON_TIME_S else None
 
 
 def _turn(first: Point, second: Point, third: Point) -> float:
@@ -228,7 +250,7 @@ class Moment:
     @classmethod
     def now(cls) -> Moment:
         """The present one."""
-        uptime_s, utc_s = _read_with_utc(time.CLOCK_BOOTTIME)
+        uptime_s, utc_s = _read_with(time.time, time.CLOCK_BOOTTIME)
         return cls(_boot_id(), uptime_s, utc_s, clock_synchronised())
 
     def since(self, earlier: Moment) -> float:

@@ -17,8 +17,8 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
     url = "mic:USB"
     channel = 0
 
-    [outbox]                      # events wait here until the broker has them
-    path = "/media/usb/outbox.sqlite3"
+    [outbox]                      # where events wait until the broker has them
+    max_age_days = 7
 
     [class.dog]
     onset = 0.8
@@ -29,7 +29,7 @@ settings and is never printed. SOUNDPOST_MQTT_USERNAME takes the place of the us
 
     [clips]                       # the sound of events, on disk; off unless asked for
     enabled = true
-    folder = "/media/usb/clips"
+    max_age_days = 7
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -222,10 +223,8 @@ class _Reader:
         for name, of_source in named["source"].items():
             with self._collected(f"source.{name}"):
                 sources.append(self._source(name, of_source))
-        for label, of_class in named["class"].items():
-            onset, release = of_class.get("onset"), of_class.get("release")
-            if onset is not None and release is not None and release > onset:
-                self._note(f"class.{label}", "release", f"found {release}, above onset ({onset})")
+            self._check_classes(f"source.{name}.class", of_source.get("classes", {}))
+        self._check_classes("class", named["class"])
         self._end()
         return Settings(
             device_id=device_id,
@@ -233,6 +232,12 @@ class _Reader:
             path=self._path,
             **fields,
         )
+
+    def _check_classes(self, place: str, classes: Mapping[str, Mapping[str, Any]]) -> None:
+        for label, of_class in classes.items():
+            onset, release = of_class.get("onset"), of_class.get("release")
+            if onset is not None and release is not None and release > onset:
+                self._note(f"{place}.{label}", "release", f"found {release}, above onset ({onset})")
 
     def _tables(
         self, raw: dict[str, Any]
@@ -256,12 +261,28 @@ class _Reader:
         once |= {name: self._table(name, given.get(name, {}), TABLES[name]) for name in TABLES}
         named: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in NAMED_TABLES}
         for name, table in NAMED_TABLES.items():
-            for entry, values in given.get(name, {}).items():
-                if isinstance(values, dict):
-                    named[name][entry] = self._table(f"{name}.{entry}", values, table)
-                else:
-                    self._note(name, entry, f"expected a table of its own, [{name}.NAME]")
+            named[name] = self._named(name, given.get(name, {}), table)
         return once, named
+
+    def _named(
+        self, name: str, given: Mapping[str, object], table: Table
+    ) -> dict[str, dict[str, Any]]:
+        """Checked values of the tables [name.ENTRY], and of those of a source's labels in them."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry, values in given.items():
+            place = f"{name}.{entry}"
+            if not isinstance(values, dict):
+                self._note(name, entry, f"expected a table of its own, [{name}.NAME]")
+                continue
+            values = dict(values)
+            classes = values.pop("class", None) if name == "source" else None
+            found[entry] = self._table(place, values, table)
+            if isinstance(classes, dict):
+                of_labels = self._named(f"{place}.class", classes, NAMED_TABLES["class"])
+                found[entry]["classes"] = of_labels
+            elif classes is not None:
+                self._note(place, "class", f"expected tables, such as [{place}.class.LABEL]")
+        return found
 
     def _table(
         self,
@@ -309,9 +330,18 @@ class _Reader:
         scheme, colon, rest = url.partition(":")
         if not colon or len(scheme) < 2:
             scheme, rest = "file", url
+        kinds = [point.name for point in entry_points(group="soundpost.sources")]
+        # As when it is opened: what is there is a file, whatever its name looks like.
+        if scheme not in kinds and not Path(url).exists():
+            near = nearest(scheme, kinds)
+            self._refuse(place, "url", f"{_short(scheme)} is no kind of source{near}")
         if scheme == "file":
             url = f"file:{self._resolve(rest)}"
-        own = {key: values.pop(key) for key in ("channel", "bundle", "profile") if key in values}
+        own = {
+            key: values.pop(key)
+            for key in ("channel", "bundle", "profile", "classes")
+            if key in values
+        }
         for key in values:
             if scheme in SOURCE_OPTIONS and key not in SOURCE_OPTIONS[scheme].kinds:
                 self._refuse(place, key, f"not an option of a {scheme}: source")

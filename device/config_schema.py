@@ -31,7 +31,12 @@ def settings_schema() -> dict[str, Any]:
         "maxLength": MAX_NAME_BYTES,
         "not": {"enum": sorted(RESERVED_SOURCES)},
     }
-    source["additionalProperties"]["allOf"] = _source_rules()
+    of_source = source["additionalProperties"]
+    of_source["allOf"] = _source_rules()
+    of_source["properties"]["class"] = {
+        **properties["class"],
+        "description": "as [class.NAME], for this source alone: [source.NAME.class.LABEL]",
+    }
     return {
         "$schema": DIALECT,
         "title": "Soundpost settings",

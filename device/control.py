@@ -131,7 +131,7 @@ class Control:
                 replace(
                     plan,
                     classes=overlay.classes(
-                        name, self._settings.detector_classes(plan.bundle.manifest.classes)
+                        name, self._settings.detector_classes(name, plan.bundle.manifest.classes)
                     ),
                 )
                 for name, plan in self._daemon.plans.items()

@@ -22,7 +22,8 @@ from soundpost.device.reload import SourceChanges, compare_plans
 
 logger = logging.getLogger(__name__)
 
-# How long a source may take to end before its successor is started beside it.
+# How long sources may take to end before their successors are started beside them. It is the main
+# thread that waits, and the service's watchdog with it.
 _END_S = 5.0
 
 
@@ -100,11 +101,11 @@ class Daemon:
             failed = {name for name, listener in self._by_name.items() if listener.error}
             changes = compare_plans(self.plans, plans, failed)
             wanted = {plan.name: plan for plan in plans}
+            self._end([self._by_name[name] for name in (*changes.removed, *changes.reopened)])
             for name in changes.removed:
-                self._end(name)
                 self._forget(self._by_name.pop(name))
             for name in changes.reopened:
-                before = self._end(name)
+                before = self._by_name[name]
                 self._by_name[name] = after = self._listener(wanted[name])
                 announce_labels(
                     self._publisher,
@@ -125,12 +126,15 @@ class Daemon:
             self._by_name = {plan.name: self._by_name[plan.name] for plan in plans}
             return changes
 
-    def _end(self, name: str) -> Listener:
-        listener = self._by_name[name]
-        listener.stop()
-        if not listener.ended.wait(_END_S):
-            logger.warning("source %s has not ended within %g s", name, _END_S)
-        return listener
+    def _end(self, listeners: Sequence[Listener]) -> None:
+        """End all of them; none waits for another."""
+        for listener in listeners:
+            listener.stop()
+        deadline_s = time.monotonic() + _END_S
+        for listener in listeners:
+            if not listener.ended.wait(max(0.0, deadline_s - time.monotonic())):
+                name = listener.plan.name
+                logger.warning("source %s has not ended within %g s", name, _END_S)
 
     def _forget(self, listener: Listener) -> None:
         """Take away what is retained of a source."""

@@ -73,7 +73,8 @@ class Discovery:
             self._settings = settings
             self._wanted = discovery_messages(settings, self._publisher.topics, sources)
             self._announced = False
-        self._later(0.0)
+        # Not at once: what is retained may be arriving.
+        self._later(_COLLECT_S)
 
     def close(self) -> None:
         """Announce nothing any more; what is announced stays."""
@@ -83,10 +84,17 @@ class Discovery:
                 self._timer.cancel()
 
     def _take(self, message: Message) -> None:
-        if message.retained and message.payload:
-            with self._lock:
-                if len(self._found) < _MAX_FOUND:
-                    self._found[message.topic] = message.payload.decode("utf-8", "replace")
+        if not message.retained or not message.payload:
+            return
+        payload = message.payload.decode("utf-8", "replace")
+        with self._lock:
+            if len(self._found) < _MAX_FOUND:
+                self._found[message.topic] = payload
+            late = self._announced and bool(removals({message.topic: payload}, self._wanted))
+            if late:
+                self._announced = False
+        if late:
+            self._later(_COLLECT_S)
 
     def _take_connection(self) -> None:
         with self._lock:
@@ -111,6 +119,10 @@ class Discovery:
     def _announce(self) -> None:
         with self._lock:
             if self._closed:
+                return
+            if not self._announced and self._publisher.state != "connected":
+                # Nobody knows what is retained, and what is announced now would be sent in its
+                # place: the next connection begins anew.
                 return
             gone = {} if self._announced else removals(self._found, self._wanted)
             self._found.clear()

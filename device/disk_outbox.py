@@ -17,12 +17,10 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 import sqlite3
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -31,33 +29,20 @@ from soundpost.device.clock import Moment
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.events import SoundEvent
 from soundpost.device.outbox import MemoryOutbox, Queued
+from soundpost.device.outbox_file import (
+    COLUMNS,
+    INSERT,
+    ROW_BYTES,
+    DamagedError,
+    message_of,
+    open_outbox_file,
+    row_of,
+    transaction,
+)
+from soundpost.device.outbox_rescue import finish_rescue, rescue
 
 logger = logging.getLogger(__name__)
 
-# What a message occupies in the file beside its JSON: moments, index, room left in the pages. So
-# measured with 28,000 messages.
-ROW_BYTES: Final = 300
-# The file's mark in SQLite's header ("Spob"), and the version of its table.
-_APPLICATION_ID: Final = 0x53706F62
-_TABLE_VERSION: Final = 1
-_TABLE: Final = """
-CREATE TABLE outbox (
-  key INTEGER PRIMARY KEY,
-  id TEXT NOT NULL,
-  phase TEXT NOT NULL,
-  event BLOB NOT NULL,
-  boot_id TEXT NOT NULL,
-  uptime_s REAL NOT NULL,
-  utc_s REAL NOT NULL,
-  synced INTEGER NOT NULL,
-  age_s REAL,
-  undated INTEGER NOT NULL
-);
-CREATE INDEX outbox_id ON outbox (id);
-CREATE INDEX outbox_undated ON outbox (boot_id) WHERE undated;
-"""
-_COLUMNS: Final = "key, event, boot_id, uptime_s, utc_s, synced, age_s"
-_INSERT: Final = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # A second or this many acknowledged messages are what a restart may send again. A subscriber
 # remembers more (mqtt.Subscriber).
 _DELETE_TOGETHER: Final = 500
@@ -87,10 +72,6 @@ class OutboxSettings:
             raise UsageError(f"outbox size must be more than 0 MB, found {self.max_size_mb}")
         if not self.max_age_days > 0:
             raise UsageError(f"outbox age must be more than 0 days, found {self.max_age_days}")
-
-
-class _DamagedError(Exception):
-    """The file is no outbox of this version, or its content contradicts itself."""
 
 
 class DiskOutbox:
@@ -204,13 +185,19 @@ class DiskOutbox:
                 self._gone.append(key)
 
     def items(self, after: int | None = None, limit: int | None = None) -> list[Queued]:
-        """What is kept, oldest first: after a key, and at most so many, where these are given."""
+        """What is kept, oldest first: after a key, and at most so many, where these are given.
+
+        What is on a disk that cannot be read comes when it can, behind what waits in memory.
+        """
         with self._disk:
             found: list[Queued] = []
+            well = self._fault is None
             try:
                 found = self._read(after, limit)
             except sqlite3.Error as error:
                 self._fail(error)
+                if well:
+                    found = self._read_again(after, limit)
             if limit is None or len(found) < limit:
                 # Behind all that is on disk: nothing goes there while something is left in memory.
                 found += self._memory.items(after)
@@ -271,12 +258,15 @@ class DiskOutbox:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         self._claim()
         try:
+            finish_rescue(self._path)
+            self._disconnect()
             try:
-                self._connect()
-            except (_DamagedError, sqlite3.DatabaseError) as error:
+                self._connection = open_outbox_file(self._path)
+            except (DamagedError, sqlite3.DatabaseError) as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
                 self._begin_anew(" ".join(str(error).split()))
+                self._connection = open_outbox_file(self._path)
             self._load()
         except BaseException:
             self._disconnect()
@@ -312,39 +302,6 @@ class DiskOutbox:
             ) from error
         self._lock_file = lock_file
 
-    def _connect(self) -> None:
-        """Open the database, make sure that it is sound and can be written."""
-        log = Path(f"{self._path}-wal")
-        new = not self._path.exists()
-        if not new and self._path.stat().st_size == 0 and log.exists() and log.stat().st_size:
-            raise _DamagedError("it is empty, but its log is not")
-        self._disconnect()
-        self._connection = connection = sqlite3.connect(
-            self._path, timeout=1.0, isolation_level=None, check_same_thread=False
-        )
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")
-        # Read before anything is written: it may be a file of somebody else's.
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if n_tables:
-            if (application_id, version) != (_APPLICATION_ID, _TABLE_VERSION):
-                raise _DamagedError("it is no outbox of this version of Soundpost")
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if found != ("ok",):
-                raise _DamagedError(str(found[0]))
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        with self._transaction() as connection:
-            if not n_tables:
-                for statement in _TABLE.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            # Written each time: what cannot be written is to be known now.
-            connection.execute(f"PRAGMA user_version = {_TABLE_VERSION}")
-        if new:
-            _sync_folder(self._path.parent)
-
     def _disconnect(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -353,76 +310,23 @@ class DiskOutbox:
 
     def _begin_anew(self, reason: str) -> None:
         """Move a damaged file aside, and take over what can be read of it."""
-        self._disconnect()
-        # One name, so that a card that fails is not filled with its own ruins.
-        aside = Path(f"{self._path}.damaged")
-        for suffix in ("", "-wal", "-shm"):
-            part = Path(f"{self._path}{suffix}")
-            if part.exists():
-                part.replace(f"{aside}{suffix}")
-            else:
-                Path(f"{aside}{suffix}").unlink(missing_ok=True)
-        _sync_folder(self._path.parent)
-        self._connect()
-        rows = self._readable(aside)
-        with self._transaction() as connection:
-            connection.executemany(_INSERT, rows)
+        known = None if self._base is None else [key + self._base for key in self._kept]
+        done = rescue(self._path, self._max_bytes, known)
+        self._dropped += done.n_lost
         logger.warning(
             "outbox %s is damaged (%s): moved to %s, a new one is begun with the %d messages that "
-            "could be read",
+            "could be read%s",
             self._path,
             reason,
-            aside,
-            len(rows),
+            done.aside,
+            done.n_saved,
+            f"; {done.n_lost} could not, and are counted as dropped" if done.n_lost else "",
         )
-
-    def _readable(self, path: Path) -> list[tuple[Any, ...]]:
-        """Rows of a damaged file as far as it can be read, each a sound message."""
-        rows: list[tuple[Any, ...]] = []
-        n_bytes = 0
-        # A much larger file is something else, and the disk may have no room for its copy.
-        most = 2 * self._max_bytes + 16_000_000
-        prefix = f"{self._path.name}.rescue-"
-        with (
-            contextlib.suppress(OSError, sqlite3.Error),
-            tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder,
-        ):
-            if path.stat().st_size > most:
-                return rows
-            # A copy, so that the ruin stays as it was found.
-            copy = Path(folder, "copy")
-            for suffix in ("", "-wal"):
-                if Path(f"{path}{suffix}").exists():
-                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-            _pad(copy, most)
-            with contextlib.closing(sqlite3.connect(copy)) as damaged:
-                damaged.text_factory = lambda text: text.decode("utf-8", "replace")
-                for row in damaged.execute(f"SELECT {_COLUMNS} FROM outbox ORDER BY key"):
-                    with contextlib.suppress(InputError, TypeError, ValueError):
-                        rows.append(_row(_message(row, 0), 0))
-                        n_bytes += len(row[1]) + ROW_BYTES
-                    if n_bytes > self._max_bytes:
-                        break
-        return rows
 
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.OperationalError("unable to open database file")
         return self._connection
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._database()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            # Some errors have rolled it back already.
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            raise
 
     def _fail(self, error: Exception) -> None:
         """Go on in memory; say so once."""
@@ -456,6 +360,15 @@ class DiskOutbox:
             len(waiting),
         )
 
+    def _read_again(self, after: int | None, limit: int | None) -> list[Queued]:
+        """Open the file again at once, or what comes now would go before what is older."""
+        try:
+            self._recover()
+            return self._read(after, limit)
+        except (OSError, sqlite3.Error, InputError) as error:
+            self._fail(error)
+            return []
+
     # --- rows; `_disk` is held
 
     def _read(self, after: int | None, limit: int | None) -> list[Queued]:
@@ -467,7 +380,7 @@ class DiskOutbox:
         while limit is None or len(found) < limit:
             wanted = -1 if limit is None else limit - len(found)
             rows = self._database().execute(
-                f"SELECT {_COLUMNS} FROM outbox WHERE key > ? ORDER BY key LIMIT ?", (last, wanted)
+                f"SELECT {COLUMNS} FROM outbox WHERE key > ? ORDER BY key LIMIT ?", (last, wanted)
             )
             page = rows.fetchall()
             for row in page:
@@ -485,7 +398,7 @@ class DiskOutbox:
         """A row's message; one that is no event is given up."""
         assert self._base is not None
         try:
-            return _message(row, self._base)
+            return message_of(row, self._base)
         except (InputError, TypeError, ValueError) as error:
             self._report("unreadable", f"holds unreadable messages, which are given up: {error}")
             self.delete(row[0] - self._base)
@@ -504,11 +417,11 @@ class DiskOutbox:
         with self._lock:
             gone = list(self._gone)
             kept_bytes = self._kept_bytes
-        with self._transaction() as connection:
+        with transaction(connection := self._database()):
             self._remove(gone)
             for queued in new:
-                row = _row(queued, self._base)
-                connection.execute(_INSERT, row)
+                row = row_of(queued, self._base)
+                connection.execute(INSERT, row)
                 sizes[queued.key] = len(row[3]) + ROW_BYTES
                 kept_bytes += sizes[queued.key]
             while new and kept_bytes > self._max_bytes:
@@ -582,7 +495,7 @@ class DiskOutbox:
         if not now.synced:
             return
         rows = self._database().execute(
-            f"SELECT {_COLUMNS} FROM outbox WHERE undated AND boot_id = ? LIMIT ?",
+            f"SELECT {COLUMNS} FROM outbox WHERE undated AND boot_id = ? LIMIT ?",
             (now.boot_id, _DATE_TOGETHER),
         )
         found = rows.fetchall()
@@ -591,13 +504,13 @@ class DiskOutbox:
         self._undated = len(found) == _DATE_TOGETHER
         if not dated:
             return
-        with self._transaction() as connection:
+        with transaction(connection := self._database()):
             # An update: what was deleted meanwhile must not come back.
             connection.executemany(
                 "UPDATE outbox SET event = ?, utc_s = ?, synced = ?, undated = ? WHERE key = ?",
                 [
                     (row[3], row[6], row[7], row[9], row[0])
-                    for row in (_row(queued, base) for queued in dated)
+                    for row in (row_of(queued, base) for queued in dated)
                 ],
             )
 
@@ -607,7 +520,7 @@ class DiskOutbox:
         execute = self._database().execute
         old: list[int] = []
         newest: dict[str, bool] = {}
-        with contextlib.closing(execute(f"SELECT {_COLUMNS} FROM outbox ORDER BY key")) as rows:
+        with contextlib.closing(execute(f"SELECT {COLUMNS} FROM outbox ORDER BY key")) as rows:
             for row in rows:
                 queued = self._parse(row)
                 if queued is None:
@@ -618,7 +531,7 @@ class DiskOutbox:
                 if own not in newest:
                     last = self._parse(
                         execute(
-                            f"SELECT {_COLUMNS} FROM outbox WHERE id = ? ORDER BY key DESC LIMIT 1",
+                            f"SELECT {COLUMNS} FROM outbox WHERE id = ? ORDER BY key DESC LIMIT 1",
                             (own,),
                         ).fetchone()
                     )
@@ -626,57 +539,7 @@ class DiskOutbox:
                 if newest[own]:
                     old.append(queued.key)
         if old:
-            with self._transaction():
+            with transaction(self._database()):
                 self._remove(old)
             days = self._max_age_s / 86_400
             self._forget(old, f"holds events older than {days:g} days, which")
-
-
-def _row(queued: Queued, base: int) -> tuple[Any, ...]:
-    """What the file holds of a message; base is added to its key."""
-    event, put = queued.event, queued.put
-    return (
-        queued.key + base,
-        event.id,
-        event.phase,
-        event.to_json().encode(),
-        put.boot_id,
-        put.uptime_s,
-        put.utc_s,
-        put.synced,
-        queued.age_s,
-        queued.undated,
-    )
-
-
-def _message(row: tuple[Any, ...], base: int) -> Queued:
-    """Message of a row of _COLUMNS; InputError, TypeError or ValueError where it is none."""
-    key, event, boot_id, uptime_s, utc_s, synced, age_s = row
-    put = Moment(str(boot_id), float(uptime_s), float(utc_s), bool(synced))
-    age_s = None if age_s is None else float(age_s)
-    return Queued(key - base, SoundEvent.from_json(event, f"message {key}"), put, age_s)
-
-
-def _pad(path: Path, most: int) -> None:
-    """Give a database that was cut off the length that its header tells, at most so many bytes.
-
-    SQLite reads nothing of one that is too short, and all but the empty pages of one that is padded
-    (https://www.sqlite.org/fileformat.html, 1.3).
-    """
-    with path.open("r+b") as file:
-        header = file.read(100)
-        length = int.from_bytes(header[16:18], "big") * int.from_bytes(header[28:32], "big")
-        if header.startswith(b"SQLite format 3\0") and path.stat().st_size < length <= most:
-            file.truncate(length)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A new name lies in the folder, and the folder's own in the one above it. Some file systems
-    # know no such flush, and the folder above may be another user's.
-    for place in (folder, folder.parent):
-        with contextlib.suppress(OSError):
-            opened = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(opened)
-            finally:
-                os.close(opened)

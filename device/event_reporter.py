@@ -21,6 +21,7 @@ class _OpenEvent:
     onset: datetime
     time_synced: bool
     level_dba: float | None = None
+    reports: int = 0
 
 
 class EventReporter:
@@ -67,6 +68,7 @@ class EventReporter:
             # By the count of samples: the system clock may have been set since the onset.
             end = pipeline.to_source_sample(detection.offset_sample)
             offset = known.onset + timedelta(seconds=(end - sample) / pipeline.rate_hz)
+        report, known.reports = known.reports, known.reports + 1
         if detection.phase == "end":
             del self._open[label]
         return SoundEvent(
@@ -85,6 +87,8 @@ class EventReporter:
             rate_hz=pipeline.rate_hz,
             model=self._model,
             level_dba=self._loudest_dba(known, sample, end),
+            # A steady sound says nothing else that tells one update from the next.
+            report=report,
         )
 
     def _loudest_dba(self, known: _OpenEvent, sample: int, end_sample: int | None) -> float | None:

@@ -13,15 +13,18 @@ from soundpost.device.errors import InputError, UsageError
 from soundpost.device.identifiers import format_time
 from soundpost.device.records import (
     COUNT_SCHEMA,
+    MAX_COUNT,
     NAME_SCHEMA,
     OPTIONAL_TIME_SCHEMA,
     TIME_SCHEMA,
     UNIT_SCHEMA,
     UUID7_SCHEMA,
     Fields,
+    check_count,
     check_moment,
     check_schema,
     check_uuid7,
+    check_writable,
     dump,
     object_schema,
     parse_object,
@@ -34,6 +37,7 @@ EVENT_SCHEMA: Final = "soundpost.event/1"
 Phase = Literal["start", "update", "end"]
 PHASES: Final[tuple[str, ...]] = get_args(Phase)
 
+_COUNT_SCHEMA = {**COUNT_SCHEMA, "maximum": MAX_COUNT}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -74,7 +78,7 @@ class ModelRef:
 class SoundEvent:
     """One phase of one sound event (schema `soundpost.event/1`).
 
-    id : UUIDv7, the same through start, update and end: receivers drop repeats by (id, phase)
+    id : UUIDv7, the same through start, update and end: receivers drop repeats by (id, report)
     device, source, label : names that can be levels of a topic
     score, threshold : 0 to 1; the smoothed score and the onset threshold it passed
     onset, offset : instants with a zone; offset is given in the phase `end`, and only there
@@ -85,6 +89,8 @@ class SoundEvent:
     level_dba : greatest A-weighted fast level (LAFmax) of the event so far in dB SPL, None without
         a calibrated microphone
     clip : name of the recorded clip, None without one
+    report : number of this message among those of its event, from 0; None where the sensor does not
+        count: two updates of a steady sound may then be the same in every field
     extra : fields of later versions, kept as they came
 
     Raises InputError where a value is outside its range.
@@ -107,6 +113,7 @@ class SoundEvent:
     queued_s: float = 0.0
     level_dba: float | None = None
     clip: str | None = None
+    report: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,9 +138,10 @@ class SoundEvent:
         if self.offset is not None:
             check_moment(self.offset, "event offset")
             require(self.offset >= self.onset, "event offset", "not before the onset", self.offset)
-        require(self.sample >= 0, "event sample", "0 or more", self.sample)
-        require(self.rate_hz > 0, "event rate_hz", "more than 0", self.rate_hz)
+        check_count(self.sample, "event sample")
+        check_count(self.rate_hz, "event rate_hz", 1)
         require(0.0 <= self.queued_s < math.inf, "event queued_s", "0 or more", self.queued_s)
+        check_count(self.report or 0, "event report")
         level = self.level_dba
         require(level is None or math.isfinite(level), "event level_dba", "finite", level)
 
@@ -163,6 +171,7 @@ class SoundEvent:
             "level_dba": self.level_dba,
             "model": self.model.to_dict(),
             "clip": self.clip,
+            **({} if self.report is None else {"report": self.report}),
             **self.extra,
         }
 
@@ -179,6 +188,7 @@ class SoundEvent:
         InputError
             The schema is another one, a field is missing, or a value has the wrong type or range.
         """
+        check_writable(data, where)
         fields = Fields(data, where)
         check_schema(fields, EVENT_SCHEMA)
         phase = fields.text("phase")
@@ -202,6 +212,7 @@ class SoundEvent:
             level_dba=fields.optional_number("level_dba"),
             model=ModelRef.from_dict(fields.table("model")),
             clip=fields.optional_text("clip"),
+            report=fields.integer("report") if "report" in data else None,
             extra=fields.rest(),
         )
 
@@ -238,14 +249,16 @@ def event_json_schema() -> dict[str, Any]:
             "offset": OPTIONAL_TIME_SCHEMA,
             "time_synced": {"type": "boolean"},
             "stream": UUID7_SCHEMA,
-            "sample": COUNT_SCHEMA,
-            "rate_hz": {"type": "integer", "minimum": 1},
+            "sample": _COUNT_SCHEMA,
+            "rate_hz": {**_COUNT_SCHEMA, "minimum": 1},
             "queued_s": {"type": "number", "minimum": 0},
             "level_dba": {"type": ["number", "null"]},
             "model": model,
             "clip": {"type": ["string", "null"]},
         },
     )
+    # Not required: events from before it was counted have none.
+    schema["properties"]["report"] = _COUNT_SCHEMA
     schema["if"] = {"properties": {"phase": {"const": "end"}}}
     schema["then"] = {"properties": {"offset": {"type": "string"}}}
     schema["else"] = {"properties": {"offset": {"type": "null"}}}

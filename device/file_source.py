@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from soundpost.device.audio import AudioBlock, AudioFile, FloatArray
+from soundpost.device.audio import AudioBlock, AudioFile, Channel, FloatArray
 from soundpost.device.capture import block_length
 from soundpost.device.files import expand_home
 
@@ -18,6 +18,7 @@ class FileSource:
     """Replays a sound file; see open_file."""
 
     live = False
+    channel: Channel = "mix"
     overflows = 0
     fault: str | None = None
 

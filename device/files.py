@@ -17,6 +17,18 @@ def expand_home(path: str) -> Path:
         raise InputError(f"{path[:60]!r}: no home folder is known for it; write it out") from error
 
 
+def nearest_folder(path: Path) -> Path:
+    """The nearest folder above that is there; OSError where this user may not even look."""
+    # Not exists(): it says of a folder that it may not look into that there is nothing.
+    for parent in path.parents:
+        try:
+            parent.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return parent
+    return Path()
+
+
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that its name always holds either the old content or all of the new.
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Final, Literal, get_args
 
-from soundpost.device.errors import UsageError
 from soundpost.device.health import HEALTH_STATES
 from soundpost.device.presence import OFFLINE, ONLINE
 from soundpost.device.topics import Topics, check_base_topic, check_name
@@ -57,12 +56,6 @@ class HomeAssistantSettings:
         if self.discovery is not None:
             return self
         return replace(self, discovery="device" if names_a_broker else "off")
-
-    def check_labels(self, known: Sequence[str]) -> None:
-        """Raise UsageError for a label that no source knows."""
-        for label in self.labels or ():
-            if label not in known:
-                raise UsageError(f"[home_assistant] labels: no source's bundle has {label!r}")
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,9 @@ def read_cards(asound: Path = ASOUND, class_sound: Path = CLASS_SOUND) -> list[C
     class_sound : folder of /sys in which cardN/device leads to the USB interface of card N
     """
     cards = []
-    for folder in sorted(asound.glob("card[0-9]*")):
+    for folder in _found(asound, "card[0-9]*"):
         number = int(folder.name[4:])
-        devices = sorted(int(path.name[3:-1]) for path in folder.glob("pcm*c"))
+        devices = sorted(int(path.name[3:-1]) for path in _found(folder, "pcm*c"))
         card_id = _text(folder / "id")
         if not devices or not card_id:
             continue
@@ -64,6 +64,13 @@ def read_cards(asound: Path = ASOUND, class_sound: Path = CLASS_SOUND) -> list[C
         }
         cards.append(Card(number, names, tuple(devices), users))
     return cards
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:  # A card may be unplugged at any moment.
+        return []
 
 
 def _text(path: Path) -> str:

@@ -160,16 +160,16 @@ class Listener(threading.Thread):
 
     def _lose(self, error: CaptureError) -> None:
         """A sound device that is away may come back: say so, wait, and try again."""
+        paused_until_s = self._paused_until_s
         self._health.failing(str(error))
         self._observer.lost(self.plan.name, error)
-        self._wait(RETRY_S)
+        self._wait(RETRY_S, paused_until_s)
 
-    def _wait(self, timeout_s: float) -> None:
-        """Wait until told to stop, pause or resume, or for so long."""
+    def _wait(self, timeout_s: float, paused_until_s: float | None) -> None:
+        """Wait until told to stop, to be paused otherwise than until then, or for so long."""
         with self._changed:
-            before = self._paused_until_s
             self._changed.wait_for(
-                lambda: self._stopping or self._paused_until_s != before, timeout_s
+                lambda: self._stopping or self._paused_until_s != paused_until_s, timeout_s
             )
 
     @property
@@ -187,7 +187,8 @@ class Listener(threading.Thread):
                 if math.isinf(until_s)
                 else f"paused by a command until {_clock_time(left_s)}"
             )
-            self._wait(min(left_s, HEALTH_INTERVAL_S))
+            # A resume since then, while that was published, ends the wait as well.
+            self._wait(min(left_s, HEALTH_INTERVAL_S), until_s)
         self._publisher.publish_retained(self._paused_topic, "OFF")
 
     def _take_plan(self, stream: _Stream | None) -> None:
@@ -265,6 +266,7 @@ class _Stream:
         clips: Clips | None,
     ) -> None:
         check_channel(plan.channel, source.n_channels, source.name)
+        source.channel = plan.channel
         self._plan = plan
         self._source = source
         self._device_id = device_id

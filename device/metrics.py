@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Protocol
 
@@ -85,9 +85,14 @@ class Metrics(Observer):
 
     device : its id
     queue : the publisher
+
+    Attributes
+    ----------
+    names : tells which sources there are; others, that a reload has taken away, are left out
     """
 
     def __init__(self, device: str, queue: Queue) -> None:
+        self.names: Callable[[], Collection[str]] | None = None
         self._device = device
         self._queue = queue
         self._sources: defaultdict[str, _Source] = defaultdict(_Source)
@@ -126,7 +131,9 @@ class Metrics(Observer):
 
     def _known(self) -> list[tuple[str, _Source]]:
         # A copy: a source's thread may add its own meanwhile.
-        return list(self._sources.copy().items())
+        known = self._sources.copy()
+        names = known if self.names is None else self.names()
+        return [(name, counts) for name, counts in known.items() if name in names]
 
     def collect(self) -> Iterator[Metric]:
         """All families as they are now."""

@@ -12,11 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 
-from soundpost.device.audio import AudioBlock, check_rate
+from soundpost.device.audio import AudioBlock, Channel, check_rate
 from soundpost.device.capture import block_length
 from soundpost.device.capture_client import CaptureProcess, Chunk
 from soundpost.device.chunk_clock import ChunkClock
-from soundpost.device.errors import CaptureError, DeviceAbsentError, DigitalSilenceError
+from soundpost.device.errors import (
+    CaptureError,
+    DeviceAbsentError,
+    DeviceLostError,
+    DigitalSilenceError,
+)
 from soundpost.device.inputs import Card, InputDevice, read_cards
 from soundpost.device.stream_watch import RateWatch, ZeroWatch
 
@@ -39,21 +44,35 @@ def list_inputs() -> list[InputDevice]:
         process.close()
 
 
+def _microphone(name: str) -> str:
+    return f"microphone {name!r}" if name else "default microphone"
+
+
+def _plugged(cards: list[Card]) -> list[Card]:
+    """The same without who uses them, to tell whether any was plugged in or out."""
+    return [card._replace(users={}) for card in cards]
+
+
 class _Names:
     """What was learned of names, so that opening again is cheap and knows why.
 
     What a name of a card means can change only with the cards. Any other name may be a sound
     server's, whose coming shows in no file: one that has been open before is looked for each time,
-    another every few seconds.
+    another every few seconds. So is one that a card has, which may have been away just while it was
+    looked for.
     """
 
     _LOOK_AGAIN_S = 3.0
+    # For what no look at the cards tells.
+    _LOOK_AGAIN_FOR_CARD_S = 30.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._servers: set[str] = set()
         self._silent: set[str] = set()
-        self._absent: dict[str, tuple[list[tuple[str, ...]], float, str]] = {}
+        self._absent: dict[str, tuple[list[Card], float, str]] = {}
+        # Processes that were killed and may live on, with the cards of the time they were started.
+        self._hanging: dict[str, dict[CaptureProcess, list[Card]]] = {}
 
     def check_absent(self, name: str, cards: list[Card]) -> None:
         """Raise again what was raised for this name, if nothing can have changed since."""
@@ -62,14 +81,40 @@ class _Names:
         if known is None:
             return
         before, due_s, line = known
-        of_card = name.startswith(("usb-", "serial-"))
-        if [card.names for card in cards] == before and (of_card or time.monotonic() < due_s):
+        if _plugged(cards) == before and time.monotonic() < due_s:
             raise DeviceAbsentError(line)
 
     def absent(self, name: str, cards: list[Card], error: DeviceAbsentError) -> None:
-        due_s = time.monotonic() + self._LOOK_AGAIN_S
+        # Of several devices of a card each is called by its name, a comma and a number.
+        there = any(name.partition(",")[0] in card.names for card in cards)
+        of_card = name.startswith(("usb-", "serial-")) and not there
+        wait_s = self._LOOK_AGAIN_FOR_CARD_S if of_card else self._LOOK_AGAIN_S
         with self._lock:
-            self._absent[name] = ([card.names for card in cards], due_s, str(error))
+            self._absent[name] = (_plugged(cards), time.monotonic() + wait_s, str(error))
+
+    def ended(self, name: str, cards: list[Card], process: CaptureProcess) -> None:
+        """Remember a process that could not be ended."""
+        if process.hangs:
+            with self._lock:
+                self._hanging.setdefault(name, {})[process] = _plugged(cards)
+
+    def check_hanging(self, name: str, cards: list[Card]) -> None:
+        """Raise DeviceLostError while a process hangs in the driver of a card that is still there.
+
+        Another would hang beside it, and one more with every attempt. A card that was plugged in
+        again has another number while a process holds the old one.
+        """
+        with self._lock:
+            known = self._hanging.pop(name, {})
+            hanging = {process: before for process, before in known.items() if process.hangs}
+            if hanging:
+                self._hanging[name] = hanging
+        for process, before in hanging.items():
+            if before == _plugged(cards):
+                raise DeviceLostError(
+                    f"{_microphone(name)}: process {process.pid} hangs in its driver and cannot be "
+                    "ended: plug the device in again, or restart the machine"
+                )
 
     def present(self, name: str, alsa_card: str | None) -> None:
         with self._lock:
@@ -99,12 +144,14 @@ class MicrophoneSource:
         self,
         process: CaptureProcess,
         asked_name: str,
-        what: str,
+        cards: list[Card],
         block_s: float,
         digital_silence_s: float,
     ) -> None:
         self._process = process
         self._asked_name = asked_name
+        self._cards = cards
+        what = _microphone(asked_name)
         stream = process.opened()
         self.alsa_card = stream.alsa_card
         self.name = stream.name
@@ -126,6 +173,15 @@ class MicrophoneSource:
         return self._process.pid
 
     @property
+    def channel(self) -> Channel:
+        """The one that is used: zeros on it alone are a fault."""
+        return self._zeros.channel
+
+    @channel.setter
+    def channel(self, channel: Channel) -> None:
+        self._zeros.channel = channel
+
+    @property
     def fault(self) -> str | None:
         """What is wrong with what it delivers, None while nothing is."""
         return self._zeros.fault
@@ -141,6 +197,7 @@ class MicrophoneSource:
                 yield self._block(chunk)
         except CaptureError as error:
             self._process.kill()
+            self.close()
             _names.silent(self._asked_name, isinstance(error, DigitalSilenceError))
             raise
 
@@ -157,6 +214,7 @@ class MicrophoneSource:
     def close(self) -> None:
         """Stop and release the device; a running `blocks` ends."""
         self._process.close()
+        _names.ended(self._asked_name, self._cards, self._process)
 
     def __enter__(self) -> MicrophoneSource:
         return self
@@ -195,11 +253,12 @@ def open_microphone(
     (DeviceAbsentError, with the candidates), busy or unable (DeviceBusyError).
     """
     name = url[len("mic:") :] if url.startswith("mic:") else url
-    what = f"microphone {name!r}" if name else "default microphone"
+    what = _microphone(name)
     if rate_hz is not None:
         check_rate(rate_hz, what)
     block_length(block_s, rate_hz or 1)
     cards = read_cards()
+    _names.check_hanging(name, cards)
     _names.check_absent(name, cards)
     request = {
         "name": name,
@@ -211,9 +270,10 @@ def open_microphone(
     }
     process = CaptureProcess(what, request)
     try:
-        source = MicrophoneSource(process, name, what, block_s, digital_silence_s)
+        source = MicrophoneSource(process, name, cards, block_s, digital_silence_s)
     except BaseException as error:
         process.kill()
+        _names.ended(name, cards, process)
         if isinstance(error, DeviceAbsentError):
             _names.absent(name, cards, error)
         raise

@@ -28,6 +28,7 @@ from soundpost.device.errors import InputError
 from soundpost.device.events import SoundEvent
 from soundpost.device.health import Health
 from soundpost.device.identifiers import uuid7
+from soundpost.device.leftovers import Leftovers
 from soundpost.device.level_record import LevelRecord
 from soundpost.device.mqtt_client import Client
 from soundpost.device.mqtt_faults import Fault
@@ -74,7 +75,8 @@ class Publisher:
     """What a sensor says to its broker; every method may be called from any thread.
 
     topics : of this device
-    states : (source, label) of each class; all are `OFF` until `publish_state` says otherwise
+    states : (source, label) of each class; all are `OFF` until `publish_state` says otherwise, and
+        what the broker keeps of other labels and sources of this device is taken away
     outbox : keeps unacknowledged events; in memory unless told
     on_state : told of each change of connection instead of the log, with the state and the line
         for a person; called in the supervisor thread
@@ -104,6 +106,8 @@ class Publisher:
         # Key of the event, None for other messages, and topic, by paho's number.
         self._unacknowledged: dict[int, tuple[int | None, str]] = {}
         self._acknowledged_early: dict[int, ReasonCode] = {}
+        # Of QoS 0, which paho numbers as well: handed to it and not yet written.
+        self._unwritten: set[int] = set()
         self._progress_s = time.monotonic()
         self._refused: set[str] = set()
         self._overruled = False
@@ -116,6 +120,8 @@ class Publisher:
         self._ending = False
         self._sender = threading.Thread(target=self._send_waiting, name="mqtt-events", daemon=True)
         self._closed = False
+        # Who names no classes speaks for none.
+        self._leftovers = Leftovers(topics) if self._retained else None
         self._presence = Presence(topics, self._send_fleeting, self._note_overruled)
         self._link = Link(
             settings,
@@ -128,6 +134,9 @@ class Publisher:
             on_state=on_state,
         )
         self._inbox = Inbox(self._link.shuns)
+        if self._leftovers is not None:
+            for topic_filter in self._leftovers.filters:
+                self._inbox.add_direct(topic_filter, self._leftovers.take, optional=True)
         self._inbox.add_direct(topics.status, lambda told: self._presence.take_status(told.payload))
         self._inbox.add_direct(
             topics.instance, lambda told: self._presence.take_instance(told.payload)
@@ -291,7 +300,7 @@ class Publisher:
         """Wait until the broker has acknowledged everything; whether it did in time."""
         deadline_s = time.monotonic() + timeout_s
         with self._lock:
-            while self._outbox or self._unacknowledged:
+            while self._outbox or self._unacknowledged or self._unwritten:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -345,6 +354,7 @@ class Publisher:
             self._outbox.tend()
             self._look_back()
             self._restore_status()
+            self._clear_leftovers()
 
     def _send_some(self) -> bool:
         """Send the next events that wait, if there is room; whether to ask again at once."""
@@ -400,6 +410,23 @@ class Publisher:
                 self._overruled, self._restored_s = False, now_s
             self._send(live, self.topics.status, ONLINE, retain=True)
 
+    def _clear_leftovers(self) -> None:
+        """Take away what the broker keeps of labels and sources that are gone."""
+        if self._leftovers is None:
+            return
+        with self._sending:
+            with self._lock:
+                live = self._live
+                if live is None or self._ending:
+                    return
+                room = _WINDOW - len(self._unacknowledged)
+                gone = self._leftovers.gone(self._retained, room)
+            for topic in gone:
+                logger.info("taken away: %s, of a label or source that is gone", topic)
+                self._send(live, topic, "", retain=True)
+            if self._leftovers.answered():
+                live.unsubscribe([*self._leftovers.filters])
+
     def _check(self) -> Fault | None:
         """Whether the broker still acknowledges what we send; in the supervisor thread."""
         patience_s = self._link.settings.ack_timeout_s
@@ -437,7 +464,6 @@ class Publisher:
         qos: int = 1,
         expiry_s: int | None = None,
     ) -> None:
-        # paho numbers messages of QoS 0 as well, and calls on_publish for them once they are sent.
         limit = client.max_packet_bytes
         if limit is not None and len(topic.encode()) + len(payload.encode()) + 32 > limit:
             self._take_excess(client, topic, limit, key)
@@ -446,6 +472,11 @@ class Publisher:
         mid = client.publish(topic, payload, qos, retain, properties).mid
         with self._lock:
             code = self._acknowledged_early.pop(mid, None)
+            if qos == 0:
+                # Written is not acknowledged: a broker that does not answer has no part in it.
+                if code is None:
+                    self._unwritten.add(mid)
+                return
             if code is not None:
                 self._settle(client, code, key, topic)
                 return
@@ -506,13 +537,16 @@ class Publisher:
         with self._lock:
             if mid in self._unacknowledged:
                 self._settle(client, code, *self._unacknowledged.pop(mid))
+            elif mid in self._unwritten:
+                self._unwritten.discard(mid)
+                self._lock.notify_all()
             else:
-                # Acknowledged before `_send` had learnt the number of its message.
+                # Acknowledged, or written, before `_send` had learnt the number of its message.
                 self._acknowledged_early[mid] = code
 
     def _on_up(self, client: Client) -> Fault | None:
         self._presence.release(client)
-        self._inbox.ask_direct(client)
+        self._inbox.ask(client, *self._presence.filters)
         fault = self._presence.claim(client)
         if fault is not None:
             return fault
@@ -525,6 +559,8 @@ class Publisher:
                 self._send(client, topic, payload, retain=True)
             # After the state is told, so that an answer to a retained message comes behind it.
             self._inbox.ask(client)
+            if self._leftovers is not None and (filters := self._leftovers.ask()):
+                self._inbox.ask(client, *filters)
             with self._lock:
                 self._live = client
                 self._sent, self._behind = None, len(self._outbox) > 0
@@ -541,6 +577,7 @@ class Publisher:
             self._overruled = False
             self._unacknowledged.clear()
             self._acknowledged_early.clear()
+            self._unwritten.clear()
             self._lock.notify_all()
 
 
@@ -699,9 +736,10 @@ class Subscriber:
         logger.warning("skipped a message of %d bytes: %s", len(message.payload), why)
 
 
-SoundEventKey = tuple[str, str, float, float | None]
+SoundEventKey = tuple[str, str, int | None, float, float | None, float | None]
 
 
 def _event_key(event: SoundEvent) -> SoundEventKey:
     """What two copies of one message share; `queued_s` differs, and times that were set right."""
-    return (event.id, event.phase, event.score, event.duration_s)
+    said = (event.score, event.level_dba, event.duration_s)
+    return (event.id, event.phase, event.report, *said)

@@ -82,10 +82,15 @@ class Inbox:
         if self._thread.ident is None:
             self._thread.start()
 
-    def add_direct(self, topic: str, handler: Handler) -> None:
-        """Call the handler in the network thread, for this topic alone; it must not wait."""
+    def add_direct(self, topic_filter: str, handler: Handler, optional: bool = False) -> None:
+        """Call the handler, and no other, in the network thread; it must not wait.
+
+        The owner asks for these by name.
+        """
         with self._lock:
-            self._direct[topic] = handler
+            self._direct[topic_filter] = handler
+            if optional:
+                self._optional.add(topic_filter)
 
     def attach(self, client: paho.Client) -> None:
         """Set the callbacks of a fresh client."""
@@ -94,12 +99,8 @@ class Inbox:
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
 
-    def ask_direct(self, client: paho.Client) -> None:
-        """Subscribe a connected client to the topics of the direct handlers."""
-        self.ask(client, *self._direct)
-
     def ask(self, client: paho.Client, *topic_filters: str) -> None:
-        """Subscribe a connected client to these filters, or to all that were added."""
+        """Subscribe a connected client to these filters, or to all that `add` was given."""
         with self._lock:
             for topic_filter in topic_filters or tuple(self._handlers):
                 if self._shuns(topic_filter):
@@ -156,10 +157,10 @@ class Inbox:
             self._drop("a topic that is not UTF-8", len(message.payload))
             return
         found = Message(topic, bytes(message.payload), message.retain)
-        direct = self._direct.get(topic)
-        if direct is not None:
-            direct(found)
-            return
+        for topic_filter, direct in self._direct.items():
+            if paho.topic_matches_sub(topic_filter, topic):
+                direct(found)
+                return
         with self._lock:
             fits = self._waiting_bytes + len(found.payload) <= MAX_WAITING_BYTES
             if fits and self._waiting.qsize() < MAX_WAITING:

@@ -152,7 +152,15 @@ class Link:
         failures = 0
         while not self._stopping.is_set():
             began_s = time.monotonic()
-            was_up = self._attempt()
+            try:
+                was_up = self._attempt()
+            except Exception as error:
+                # Without this thread no alert would ever leave the sensor again.
+                logger.exception("MQTT broker at %s: fault in soundpost", self.settings.address)
+                was_up = False
+                self._set(
+                    "disconnected", Fault(f"fault in soundpost: {error!r}", "please report the log")
+                )
             # A connection that broke at once counts as a failure too, or two clients that push
             # each other out would fight without a pause.
             steady = was_up and time.monotonic() - began_s > 10.0
@@ -220,7 +228,10 @@ class Link:
         if fault is not None:
             line = fault.line(self.settings.address)
         if self._on_state is not None:
-            self._on_state(state, line)
+            try:
+                self._on_state(state, line)
+            except Exception:
+                logger.exception("%s: fault in soundpost: whoever is told of it failed", line)
         elif fault is not None:
             logger.warning("%s", line)
         else:

@@ -70,7 +70,7 @@ def load_overlay(path: Path) -> Overlay:
     """What was saved; nothing, and a line in the log, where it cannot be read."""
     try:
         with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES)
+            raw = file.read(_MAX_BYTES + 1)
         return _parse(raw, str(path))
     except (FileNotFoundError, NotADirectoryError):
         return Overlay()
@@ -80,13 +80,22 @@ def load_overlay(path: Path) -> Overlay:
 
 
 def save_overlay(path: Path, overlay: Overlay) -> None:
-    """Write the file anew; raises InputError where that fails, with the old one in place."""
+    """Write the file anew; raises InputError where that fails, with the old one in place.
+
+    One that would be too large to be read again is not written either.
+    """
     content = {"schema": OVERLAY_SCHEMA, "thresholds": overlay.thresholds}
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    raw = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    if len(raw) > _MAX_BYTES:
+        raise InputError(
+            f"{path}: thresholds set by commands would take {len(raw)} bytes, at most "
+            f"{_MAX_BYTES}: reset some of them"
+        )
+    write_atomically(path, raw)
 
 
 def _parse(raw: bytes, where: str) -> Overlay:
-    content = parse_object(raw, where)
+    content = parse_object(raw, where, _MAX_BYTES)
     if content.get("schema") != OVERLAY_SCHEMA:
         raise InputError(f"{where}: expected schema {OVERLAY_SCHEMA}")
     table: Any = content.get("thresholds")

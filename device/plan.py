@@ -10,10 +10,11 @@ from typing import Any
 from soundpost.device.audio import Channel
 from soundpost.device.bundle import Bundle, open_bundle, read_bundle, starter_bundle_path
 from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import ConfigError
 from soundpost.device.interpreter import Interpreter
 from soundpost.device.microphone import MicrophoneProfile, load_profile
 from soundpost.device.overlay import Overlay
-from soundpost.device.settings import LevelSettings, Settings
+from soundpost.device.settings import LevelSettings, Settings, nearest
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def plan_sources(
     ----------
     settings : what is wanted
     overlay : thresholds that commands have set
-    running : plans by source whose interpreters go on where the bundle is still the same
+    running : plans by source whose interpreters go on where bundle and sound are still the same
 
     Raises
     ------
     ConfigError
-        A label that the bundle lacks, or thresholds that contradict.
+        A label that the bundles lack, of any table, or thresholds that contradict.
     InputError, BundleError
         A bundle or a profile cannot be used.
     """
@@ -82,13 +83,19 @@ def plan_sources(
         if path not in loaded:
             bundle, interpreter, _ = open_bundle(path, runtime, threads)
             loaded[path] = bundle
-        elif old is not None and loaded[path].sha256 == old.bundle.sha256:
+        elif (
+            old is not None
+            and loaded[path].sha256 == old.bundle.sha256
+            and (old.url, old.channel, old.options)
+            == (source.url, source.channel, dict(source.options))
+        ):
             bundle, interpreter = old.bundle, old.interpreter
         else:
-            # An interpreter holds tensors of one invocation: each source's thread needs its own.
+            # An interpreter holds tensors of one invocation: each source's thread needs its own,
+            # that of a source which is opened afresh as well, for the old one may not end in time.
             bundle = loaded[path]
             interpreter = bundle.load_interpreter(runtime, threads)
-        classes = settings.detector_classes(bundle.manifest.classes)
+        classes = settings.detector_classes(source.name, bundle.manifest.classes)
         plans.append(
             SourcePlan(
                 source.name,
@@ -101,7 +108,24 @@ def plan_sources(
                 plan_levels(settings.levels, source.profile),
             )
         )
+    _check_labels(settings, plans)
     return plans
+
+
+def _check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
+    """Refuse a label of [class.LABEL], [home_assistant] or [clips] that no source knows."""
+    known = list(dict.fromkeys(label for plan in plans for label in plan.bundle.manifest.labels))
+    settings.check_class_labels(known)
+    wanted = {"home_assistant": settings.home_assistant.labels or ()}
+    if settings.clips.enabled:
+        wanted["clips"] = settings.clips.labels
+    for table, labels in wanted.items():
+        for label in labels:
+            if label not in known:
+                raise ConfigError(
+                    f"{settings.path or 'settings'}: [{table}] labels: no source's bundle has "
+                    f"{label!r}{nearest(label, known) or '; take it out'}"
+                )
 
 
 def plan_levels(levels: LevelSettings, profile: Path | None) -> LevelPlan | None:

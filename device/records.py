@@ -16,6 +16,11 @@ from soundpost.device.identifiers import TIME_PATTERN, UUID7_PATTERN, parse_time
 
 # An event is about 600 bytes. A peer's payload beyond this is refused before it is parsed.
 MAX_RECORD_BYTES: Final = 65_536
+# What databases and other languages hold as a whole number.
+MAX_COUNT: Final = 2**63 - 1
+# A time outside these years has no local time in some zone. A sensor without a clock begins in
+# 1970, and what it hears may reach back before that.
+_YEARS: Final = (1900, 9998)
 
 
 class Fields:
@@ -173,8 +178,29 @@ def require(ok: bool, what: str, expected: str, found: object) -> None:
 
 
 def check_moment(moment: datetime, what: str) -> None:
-    """Raise InputError for a time without a zone."""
+    """Raise InputError for a time without a zone, or too far away to be shown in each."""
     require(moment.tzinfo is not None, what, "a time with a zone", moment)
+    first, last = _YEARS
+    require(first <= moment.year <= last, what, f"a year from {first} to {last}", moment)
+
+
+def check_count(value: int, what: str, least: int = 0) -> None:
+    """Raise InputError for a whole number that is too small, or has more than 63 bits."""
+    expected = "more than 0" if least else "0 or more"
+    require(value >= least, what, expected, value)
+    require(value <= MAX_COUNT, what, "at most 63 bits", value)
+
+
+def check_writable(data: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for what JSON can be read from and not written to.
+
+    By escapes it may hold half a character, which is no text that a file or a program takes, and
+    by an exponent a number that is infinite.
+    """
+    try:
+        dump(data).encode()
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{where}: cannot be passed on: {exc}") from exc
 
 
 # --- schemas for other programs -----------------------------------------------------------------

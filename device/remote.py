@@ -8,7 +8,8 @@ A message on `<base>/<device>/cmd/<name>` is a JSON object, or empty:
     {"label": "dog", "reset": true}                            threshold
     {}                                                         reload
 
-and is answered on `cmd/<name>/result`, `id` as it came:
+and is answered on `cmd/<name>/result`, `id` as it came; for a minute, a command that has the same
+`id` is a repeat, answered and not obeyed again:
 
     {"schema": "soundpost.result/1", "id": "7", "command": "pause", "ok": true, "message": "..."}
 """
@@ -33,6 +34,7 @@ from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_inbox import Message
 from soundpost.device.records import parse_object
 from soundpost.device.settings import COMMANDS, CommandSettings, nearest
+from soundpost.device.topics import MAX_NAME_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,9 @@ MAX_ID_CHARACTERS: Final = 64
 # Commands that wait while one is obeyed, and answers that are remembered for repeats.
 _MAX_WAITING: Final = 16
 _REMEMBERED: Final = 64
+# A repeat by QoS 1 comes as soon as who sent it is connected again. Later the same id is a command
+# of its own: an automation sends a fixed text, and must not be told of what was done an hour ago.
+_REPEATED_S: Final = 60.0
 # How long an answer waits for a connection that was lost meanwhile.
 _ANSWER_S: Final = 30.0
 _AGAIN_S: Final = 0.2
@@ -126,6 +131,10 @@ def _object(payload: bytes) -> Mapping[str, Any]:
     return parse_object(payload, "command")
 
 
+def _name(message: Message) -> str:
+    return message.topic.rpartition("/")[2]
+
+
 def _id_of(values: Mapping[str, Any]) -> str | None:
     identifier = values.get("id")
     if identifier is None:
@@ -179,7 +188,7 @@ class Remote:
     Attributes
     ----------
     ignored : retained commands, which are never obeyed: they would be at each connection
-    refused : commands beyond the rate, or while too many wait
+    refused : commands beyond the rate, while too many wait, or with a name too long to be answered
     """
 
     def __init__(self, control: Control, publisher: Publisher, settings: CommandSettings) -> None:
@@ -190,7 +199,8 @@ class Remote:
         self._settings = settings
         self._bucket = TokenBucket(settings.per_minute)
         self._subscribed = False
-        self._answered: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        # By id: which command it was of, its answer, and until when that is remembered.
+        self._answered: OrderedDict[str, tuple[bytes, str, float]] = OrderedDict()
         self._waiting: queue.Queue[Message | None] = queue.Queue(_MAX_WAITING)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="commands", daemon=True)
@@ -232,6 +242,10 @@ class Remote:
                     message.topic,
                 )
             return
+        if len(_name(message).encode()) > MAX_NAME_BYTES:
+            # With `/result` behind it, it might be no topic any more.
+            self.refused += 1
+            return
         try:
             self._waiting.put_nowait(message)
         except queue.Full:
@@ -244,26 +258,33 @@ class Remote:
 
     def _work(self) -> None:
         while (message := self._waiting.get()) is not None:
-            name = message.topic.rpartition("/")[2]
-            identifier = _known_id(message.payload)
-            digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
-            if identifier is not None and identifier in self._answered:
-                before, answer = self._answered[identifier]
-                if before == digest:
-                    self._publish(message, answer)
-                else:
-                    self._send(message, identifier, False, "id: was used for another command")
-                continue
-            if not self._bucket.take():
-                self._refuse(message, f"more than {self._settings.per_minute} commands a minute")
-                continue
-            ok, line = self._obey(name, message.payload)
-            logger.info("command %s: %s", name, line)
-            answer = self._send(message, identifier, ok, line)
-            if identifier is not None:
-                self._answered[identifier] = (digest, answer)
-                if len(self._answered) > _REMEMBERED:
-                    self._answered.popitem(last=False)
+            try:
+                self._handle(message)
+            except Exception:  # A fault of ours must not make the sensor deaf to commands.
+                logger.exception("a command on %s met a fault in soundpost", message.topic)
+
+    def _handle(self, message: Message) -> None:
+        name, identifier = _name(message), _known_id(message.payload)
+        digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
+        known = None if identifier is None else self._answered.get(identifier)
+        if known is not None and time.monotonic() < known[2]:
+            before, answer, _ = known
+            if before == digest:
+                self._publish(message, answer)
+            else:
+                self._send(message, identifier, False, "id: was used for another command")
+            return
+        if not self._bucket.take():
+            self._refuse(message, f"more than {self._settings.per_minute} commands a minute")
+            return
+        ok, line = self._obey(name, message.payload)
+        logger.info("command %s: %s", name, line)
+        answer = self._send(message, identifier, ok, line)
+        if identifier is not None:
+            self._answered.pop(identifier, None)
+            self._answered[identifier] = (digest, answer, time.monotonic() + _REPEATED_S)
+            if len(self._answered) > _REMEMBERED:
+                self._answered.popitem(last=False)
 
     def _obey(self, name: str, payload: bytes) -> tuple[bool, str]:
         try:
@@ -273,7 +294,7 @@ class Remote:
             return True, execute(self._control, request)
         except SoundpostError as error:
             return False, str(error)
-        except Exception as error:  # A fault of ours must not make the sensor deaf to commands.
+        except Exception as error:  # A fault of ours is answered too.
             logger.exception("command %s met a fault in soundpost", name)
             return False, f"fault in soundpost: {error!r}"
 
@@ -285,7 +306,7 @@ class Remote:
         line: str,
         patience_s: float = _ANSWER_S,
     ) -> str:
-        answer = result_json(message.topic.rpartition("/")[2], identifier, ok, line)
+        answer = result_json(_name(message), identifier, ok, line)
         self._publish(message, answer, patience_s)
         return answer
 

@@ -103,6 +103,8 @@ SETTINGS: Final = """\
 #
 #   soundpost config check /etc/soundpost/soundpost.toml
 #   sudo systemctl reload soundpost
+#
+# After a change of the password: sudo systemctl restart soundpost
 
 # device_id = "porch-pi"            # default: the name of this machine
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from soundpost.device.audio import Channel
 from soundpost.device.broker_settings import (
+    HOST_PATTERN,
     MQTT_VERSIONS,
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
     BrokerSettings,
+    check_host,
 )
 from soundpost.device.clip_store import ClipSettings
 from soundpost.device.detector import ClassSettings
@@ -52,6 +54,10 @@ from soundpost.device.topics import (
 # stand before a last line feed: what ends in white space is refused first.
 _LEVEL = r"[^/+#\u0000-\u001f\u007f-\u009f\u2028\u2029\ufdd0-\ufdef]"
 NAME_PATTERN = rf"^(?![$\s])(?![\s\S]*\s$){_LEVEL}+$"
+# Of an address in numbers, as far.
+_ADDRESS_PATTERN = (
+    r"^([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[\s\S]+)?)$"
+)
 _BASE_PATTERN = rf"^(?!([\s\S]*/)?[$\s])(?![\s\S]*\s(/|$)){_LEVEL}+(/{_LEVEL}+)*$"
 
 
@@ -134,6 +140,7 @@ class SourceSettings:
     channel : index, or "mix" for the mean of all
     bundle : None for the one of [model]
     profile : of its microphone (microphone.py); None: unknown
+    classes : detector values by label, for this source alone
     options : of the kind's opener, only those that were given
     """
 
@@ -142,6 +149,7 @@ class SourceSettings:
     channel: Channel = "mix"
     bundle: Path | None = None
     profile: Path | None = None
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, float | int | bool] = field(default_factory=dict)
 
 
@@ -153,7 +161,7 @@ class Settings:
     mqtt : None: the embedded broker, on 127.0.0.1 at broker_port (0: any free port)
     outbox : where events wait for the broker
     detector : values for every label, in place of the bundle's
-    classes : values by label, in place of both
+    classes : values by label, in place of both; a source's own stand above them
     path : of the file they came from
     """
 
@@ -178,28 +186,47 @@ class Settings:
         """Where thresholds that commands set are kept: beside the outbox."""
         return self.outbox.path.with_name(f"thresholds-{self.device_id}.json")
 
-    def detector_classes(self, defaults: Sequence[ClassSettings]) -> tuple[ClassSettings, ...]:
-        """A bundle's detector settings with these in their place.
+    def detector_classes(
+        self, source: str, defaults: Sequence[ClassSettings]
+    ) -> tuple[ClassSettings, ...]:
+        """Detector settings of a source: its bundle's, with these in their place.
 
-        Raises ConfigError for a label that the bundle lacks, or thresholds that contradict.
+        Raises ConfigError for a label of the source's own that its bundle lacks, or thresholds that
+        contradict.
         """
-        where = str(self.path) if self.path is not None else "settings"
-        labels = [known.label for known in defaults]
-        for label in self.classes:
-            if label not in labels:
-                near = nearest(label, labels) or "; delete this table"
-                raise ConfigError(f"{where}: [class.{label}]: the bundle has no such label{near}")
+        own = next((one.classes for one in self.sources if one.name == source), {})
+        self._check_labels(f"source.{source}.class", own, [known.label for known in defaults])
         found = []
         for default in defaults:
-            changed = {**self.detector, **self.classes.get(default.label, {})}
+            label = default.label
+            changed = {**self.detector, **self.classes.get(label, {}), **own.get(label, {})}
             if "onset" in changed and "release" not in changed:
                 # One threshold moved: the other keeps its share of it.
                 changed["release"] = changed["onset"] * default.release / default.onset
             try:
                 found.append(replace(default, **changed))
             except InputError as error:
-                raise ConfigError(f"{where}: {error}") from error
+                raise ConfigError(f"{self._name}: {error}") from error
         return tuple(found)
+
+    def check_class_labels(self, labels: Collection[str]) -> None:
+        """Raise ConfigError for a [class.LABEL] that no source's bundle has.
+
+        labels : of all of them
+        """
+        self._check_labels("class", self.classes, labels)
+
+    def _check_labels(self, table: str, given: Iterable[str], labels: Collection[str]) -> None:
+        for label in given:
+            if label not in labels:
+                near = nearest(label, sorted(labels)) or "; delete this table"
+                raise ConfigError(
+                    f"{self._name}: [{table}.{label}]: the bundle has no such label{near}"
+                )
+
+    @property
+    def _name(self) -> str:
+        return str(self.path) if self.path is not None else "settings"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -269,7 +296,7 @@ TABLES: dict[str, Table] = {
     "mqtt": Table(
         "the broker; without this table a broker of our own listens on 127.0.0.1",
         {
-            "host": Text("name or address of the broker"),
+            "host": Text("name or address of the broker", check=check_host, pattern=HOST_PATTERN),
             "port": Number("its TCP port; by default 1883, with TLS 8883", 1, 65_535, whole=True),
             "username": Text(
                 "user name, where the broker asks for one; the variable "
@@ -382,7 +409,7 @@ TABLES: dict[str, Table] = {
         "figures for Prometheus, on this machine alone unless told",
         {
             "port": Number("TCP port; without it there are none", 1, 65_535, whole=True),
-            "host": Text("address to listen on"),
+            "host": Text("address to listen on", pattern=_ADDRESS_PATTERN),
             "remote": Flag("host may be one that other machines reach"),
         },
         record=MetricsSettings,

@@ -13,7 +13,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -48,6 +48,11 @@ _PEAK = 0.125
 _LEVEL_WINDOW_S = 1.0
 _LEVEL_RMS = 0.1
 _MAX_RATIO = 3_000.0
+# Longer sound is converted, filtered and levelled in pieces, each seen with what lies around it:
+# whole, five minutes would take half a gigabyte on the way. A second away the filters hear 60 dB
+# less.
+_PIECE = 30 * RATE_HZ
+_AROUND = RATE_HZ
 
 Judgement = Literal["clear", "speech", "unjudged"]
 
@@ -120,31 +125,78 @@ def _scaled(samples: FloatArray) -> FloatArray:
     return scaled
 
 
+def _pieces(n_samples: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Each piece, the piece with what lies around it, and where it is in that."""
+    if n_samples <= _PIECE + 2 * _AROUND:
+        whole = slice(0, n_samples)
+        yield whole, whole, whole
+        return
+    for begin in range(0, n_samples, _PIECE):
+        end = min(begin + _PIECE, n_samples)
+        first = max(begin - _AROUND, 0)
+        around = slice(first, min(end + _AROUND, n_samples))
+        yield slice(begin, end), around, slice(begin - first, end - first)
+
+
+def _resampled(channel: Int16Array, rate_hz: int) -> FloatArray:
+    """At 16 kHz, full scale ±1.0; channel : (n,) int16."""
+    scale = np.float32(FULL_SCALE)
+    if rate_hz == RATE_HZ:
+        return channel / scale
+    length = (_PIECE + 2 * _AROUND) * rate_hz // RATE_HZ
+    if len(channel) <= length:
+        whole: FloatArray = soxr.resample(channel / scale, rate_hz, RATE_HZ)
+        return whole
+    stream = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32")
+    parts = [
+        stream.resample_chunk(channel[at : at + length] / scale, last=at + length >= len(channel))
+        for at in range(0, len(channel), length)
+    ]
+    return np.concatenate(parts)
+
+
 def _band(samples: FloatArray, corners_hz: Sequence[float]) -> FloatArray:
     """What lies in a band, without delay; (n,) float32 at 16 kHz.
 
     corners_hz : where it begins and ends to rise, begins and ends to fall
     """
+    filtered = np.empty(len(samples), np.float32)
+    for piece, around, within in _pieces(len(samples)):
+        filtered[piece] = _band_of_piece(samples[around], corners_hz)[within]
+    return filtered
+
+
+def _band_of_piece(samples: FloatArray, corners_hz: Sequence[float]) -> NDArray[np.float64]:
     # A power of two is fast; the silence behind keeps the end out of the beginning.
     size = 1 << (len(samples) + _CHUNK).bit_length()
     gain = np.interp(np.fft.rfftfreq(size, 1 / RATE_HZ), corners_hz, (0.0, 1.0, 1.0, 0.0))
     filtered: NDArray[np.float64] = np.fft.irfft(np.fft.rfft(samples, size) * gain, size)
-    return filtered[: len(samples)].astype(np.float32)
+    return filtered[: len(samples)]
 
 
 def _levelled(samples: FloatArray) -> FloatArray:
     """As loud everywhere: divided by the RMS of the second around; (n,) float32 at 16 kHz."""
+    greatest = 1e-9
+    for _, around, within in _pieces(len(samples)):
+        greatest = _rms(samples[around])[within].max(initial=greatest)
+    # What is amplified more lies below the noise of 16 bits beside a sound of full scale.
+    floor = greatest / _MAX_RATIO
+    level = np.empty(len(samples), np.float32)
+    for piece, around, within in _pieces(len(samples)):
+        gain = _LEVEL_RMS / np.maximum(_rms(samples[around])[within], floor)
+        level[piece] = np.clip(samples[piece] * gain, -1.0, 1.0)
+    return level
+
+
+def _rms(samples: FloatArray) -> NDArray[np.float64]:
+    """RMS of the second around each sample."""
     half = round(_LEVEL_WINDOW_S * RATE_HZ / 2)
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     at = np.arange(len(samples))
     low, high = np.maximum(at - half, 0), np.minimum(at + half, len(samples))
     # Differences of a running sum may fall a rounding below 0 in silence.
-    rms = np.sqrt(np.maximum(energy[high] - energy[low], 0.0) / (high - low))
-    # What is amplified more lies below the noise of 16 bits beside a sound of full scale.
-    floor = rms.max(initial=1e-9) / _MAX_RATIO
-    gain = _LEVEL_RMS / np.maximum(rms, floor)
-    level: FloatArray = np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
-    return level
+    rms: NDArray[np.float64] = np.sqrt(np.maximum(energy[high] - energy[low], 0.0) / (high - low))
+    return rms
 
 
 class SpeechGate:
@@ -168,18 +220,17 @@ class SpeechGate:
         quiet = False
         try:
             for channel in sound.T:
-                if np.abs(channel.astype(np.int32)).max() < _MIN_PEAK:
+                if max(int(channel.max()), -int(channel.min())) < _MIN_PEAK:
                     quiet = True
-                elif self.is_speech(channel / np.float32(FULL_SCALE), rate_hz):
+                elif self._is_speech(_resampled(channel, rate_hz)):
                     return "speech"
         except Exception:  # Whatever ails the detector, what it has not judged is not kept.
             logger.exception("the speech detector failed: the clip is not kept")
             return "unjudged"
         return "unjudged" if quiet else "clear"
 
-    def is_speech(self, samples: FloatArray, rate_hz: int) -> bool:
-        """Whether anyone may speak in it; samples : (n,) float32, full scale ±1.0."""
-        mono = samples if rate_hz == RATE_HZ else soxr.resample(samples, rate_hz, RATE_HZ)
+    def _is_speech(self, mono: FloatArray) -> bool:
+        """Whether anyone may speak in it; mono : (n,) float32 at 16 kHz, full scale ±1.0."""
         wide, narrow = _band(mono, _WIDE_HZ), _band(mono, _NARROW_HZ)
         loud = self._chances(_scaled(wide)) + self._chances(_scaled(narrow))
         # Not `>=`: a chance that is no number means that anyone may.
@@ -189,11 +240,13 @@ class SpeechGate:
 
     def _chances(self, samples: FloatArray) -> NDArray[np.float64]:
         """Probability of speech in each chunk; the last one is filled with silence."""
-        whole = np.zeros(-(-len(samples) // _CHUNK) * _CHUNK, np.float32)
-        whole[: len(samples)] = samples
         self._detector.reset()
-        chunks = whole.reshape(-1, _CHUNK)
-        return np.array([self._detector.process_samples(chunk.tolist()) for chunk in chunks])
+        chances = []
+        for at in range(0, len(samples), _CHUNK):
+            chunk = samples[at : at + _CHUNK].tolist()
+            chunk += [0.0] * (_CHUNK - len(chunk))
+            chances.append(self._detector.process_samples(chunk))
+        return np.array(chances)
 
 
 def _greatest(chances: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from soundpost.device.audio import FloatArray
+from soundpost.device.audio import Channel, FloatArray
 from soundpost.device.errors import DigitalSilenceError, SampleRateError
 
 
@@ -16,7 +16,7 @@ class ZeroWatch:
 
     limit_s : how long zeros may last; 0: for ever
     reopened : whether zeros were why the stream before was given up
-    fault : what is wrong, one line, or None
+    channel : the one that is used and must hold more than zeros; "mix": any may
     """
 
     _TRY_AGAIN_S = 300.0
@@ -26,22 +26,32 @@ class ZeroWatch:
         self._rate_hz = rate_hz
         self._limit_s = limit_s
         self._zeros = 0
-        self.fault = self._line(limit_s) if reopened else None
+        self._faulty = reopened
+        self.channel: Channel = "mix"
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, one line, or None."""
+        return self._line(self._limit_s) if self._faulty else None
 
     def _line(self, zeros_s: float) -> str:
+        where, remedy = "", ""
+        if self.channel != "mix":
+            where, remedy = f" on channel {self.channel}", ", choose another channel"
         return (
-            f"{self._what} delivers nothing but zeros for {zeros_s:g} s: it is muted, or its "
-            "driver failed; unmute it (alsamixer) or plug it in again, or, where its silence is "
-            "digital by design, set digital_silence_s = 0"
+            f"{self._what} delivers nothing but zeros{where} for {zeros_s:g} s: it is muted, or "
+            f"its driver failed; unmute it (alsamixer) or plug it in again{remedy}, or, where its "
+            "silence is digital by design, set digital_silence_s = 0"
         )
 
     def check(self, samples: FloatArray) -> None:
         """Take note of (n_samples, n_channels); raises DigitalSilenceError at the limit."""
-        if samples.any():
-            self._zeros, self.fault = 0, None
+        used = samples if self.channel == "mix" else samples[:, self.channel]
+        if used.any():
+            self._zeros, self._faulty = 0, False
             return
         self._zeros += len(samples)
-        limit_s = self._limit_s if self.fault is None else max(self._limit_s, self._TRY_AGAIN_S)
+        limit_s = max(self._limit_s, self._TRY_AGAIN_S) if self._faulty else self._limit_s
         if 0 < limit_s * self._rate_hz <= self._zeros:
             raise DigitalSilenceError(self._line(limit_s))
 

@@ -129,6 +129,11 @@ class Topics:
         """`ON` or `OFF` of one class at one source; retained."""
         return self._of(check_source(source), "class", check_name(label, "label"))
 
+    @property
+    def source_filters(self) -> tuple[str, ...]:
+        """Subscriptions for what a broker keeps of this device's sources."""
+        return self._of("+", "class", "+"), self._of("+", "health"), self._of("+", "paused")
+
     def level(self, source: str) -> str:
         """Sound levels of a source; QoS 0."""
         return self._of(check_source(source), "level")

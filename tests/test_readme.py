@@ -503,7 +503,8 @@ def test_settings_say_what_the_text_says(reader: Reader) -> None:
     (source,) = settings.sources
     assert (source.name, source.url, source.channel) == ("porch", "mic:usb-1-1.2", 0)
     assert settings.classes == {"dog": {"onset": 0.8, "release": 0.5}}
-    assert settings.outbox == OutboxSettings(reader.folder / "waiting.sqlite3", 20, 30)
+    assert settings.outbox == OutboxSettings(settings.outbox.path, 20, 30)
+    assert settings.outbox.path.name == "outbox-porch-pi.sqlite3"
 
 
 def test_metrics_are_where_the_text_says(reader: Reader) -> None:

@@ -108,9 +108,17 @@ def shown(reading: Reading) -> Iterator[str]:
         depends[place, "url"] = source.url
         if scheme == "file":
             depends[place, "url"] = f"file:{Path(source.url.partition(':')[2]).absolute()}"
-        yield from _table(reading, place, Table(own.about, kinds, defaults=defaults), depends)
+        header = f"source.{_key(source.name)}"
+        table = Table(own.about, kinds, defaults=defaults)
+        yield from _table(reading, place, table, depends, header)
+        for label in source.classes:
+            of_label = f"{header}.class.{_key(label)}"
+            yield from _table(
+                reading, f"{place}.class.{label}", NAMED_TABLES["class"], {}, of_label
+            )
     for label in settings.classes:
-        yield from _table(reading, f"class.{label}", NAMED_TABLES["class"], {})
+        header = f"class.{_key(label)}"
+        yield from _table(reading, f"class.{label}", NAMED_TABLES["class"], {}, header)
     yield from _commanded(load_overlay(settings.overlay_path))
 
 
@@ -126,13 +134,16 @@ def _commanded(overlay: Overlay) -> Iterator[str]:
 
 
 def _table(
-    reading: Reading, place: str, table: Table, depends: Mapping[tuple[str, str], Any]
+    reading: Reading,
+    place: str,
+    table: Table,
+    depends: Mapping[tuple[str, str], Any],
+    header: str | None = None,
 ) -> Iterator[str]:
-    header, dot, name = place.partition(".")
     if table.needs is not None and table.needs not in reading.values.get(place, {}):
         yield from ("", f"# no [{place}]: {table.needs} is not set")
         return
-    yield from ("", f"[{header}{dot}{_key(name)}]")
+    yield from ("", f"[{header or place}]")
     given = reading.values.get(place, {})
     lines: list[tuple[str, str]] = []
     for key in table.kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from soundpost.device.command import Command
 from soundpost.device.config import load_settings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import SoundpostError
+from soundpost.device.files import nearest_folder
 from soundpost.device.findings import Finding, State, worst
 from soundpost.device.service import Layout
 from soundpost.device.settings import Settings
@@ -53,28 +55,30 @@ def _add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load(given: Path | None) -> tuple[Settings | None, Finding]:
+def _load(given: Path | None) -> tuple[Settings | None, Finding, Path | None]:
+    """Settings, what there is to say of them, and the service's folder where they are its own."""
     layout = Layout()
     environment = dict(os.environ)
-    path = given
+    path, state = given, None
     if given is None and layout.settings.exists():
         path = layout.settings
         # The service's state, not that of who asks.
-        environment["STATE_DIRECTORY"] = str(layout.state[0])
+        state = layout.state[0]
+        environment["STATE_DIRECTORY"] = str(state)
     try:
         settings = load_settings(path, environment=environment)
     except SoundpostError as error:
         remedy = "mend it; the checks that need it were left out"
         if isinstance(error.__context__, PermissionError):
             remedy = "only root can read it: run the same command with sudo"
-        return None, Finding("settings", "fault", str(error), remedy)
-    return settings, Finding("settings", "ok", str(path) if path else "none: the defaults")
+        return None, Finding("settings", "fault", str(error), remedy), state
+    return settings, Finding("settings", "ok", str(path) if path else "none: the defaults"), state
 
 
-def _findings(settings: Settings | None, first: Finding) -> Iterator[Finding]:
+def _findings(settings: Settings | None, first: Finding, state: Path | None) -> Iterator[Finding]:
     yield first
     if settings is not None:
-        yield from check_all(settings)
+        yield from check_all(settings, state=state)
         return
     yield from check_models(Settings("doctor", OutboxSettings(Path("outbox.sqlite3"))))
     yield check_clock()
@@ -82,11 +86,11 @@ def _findings(settings: Settings | None, first: Finding) -> Iterator[Finding]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings, first = _load(arguments.config)
+    settings, first, folder = _load(arguments.config)
     if arguments.bench:
         return _bench(settings, arguments.json)
     found = []
-    for finding in _findings(settings, first):
+    for finding in _findings(settings, first, folder):
         found.append(finding)
         if not arguments.json:
             print(f"{finding.state:<8} {finding.area:<12} {finding.text}", flush=True)
@@ -104,8 +108,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _bench(settings: Settings | None, as_json: bool) -> int:
     model = settings.model if settings is not None else None
     path = (model.bundle if model is not None else None) or starter_bundle_path()
-    folder = settings.outbox.path.parent if settings is not None else Path()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    there = Path()
+    if settings is not None:
+        # Another's folder cannot be measured: this user's own disk is.
+        with contextlib.suppress(PermissionError):
+            there = nearest_folder(settings.outbox.path)
     figures = []
     for figure in bench(
         path, model.runtime if model else "auto", model.threads if model else 1, there

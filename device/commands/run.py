@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from soundpost.device.broker import LoopbackBroker
 from soundpost.device.broker_settings import BrokerSettings
@@ -22,7 +22,7 @@ from soundpost.device.control import Control
 from soundpost.device.daemon import Daemon
 from soundpost.device.discovery import Discovery
 from soundpost.device.disk_outbox import DiskOutbox
-from soundpost.device.errors import BrokerError, ConfigError, SoundpostError, UsageError
+from soundpost.device.errors import BrokerError, SoundpostError, UsageError
 from soundpost.device.events import SoundEvent
 from soundpost.device.health import Health
 from soundpost.device.home_assistant import AnnouncedSource
@@ -35,10 +35,13 @@ from soundpost.device.observer import Observer
 from soundpost.device.overlay import load_overlay
 from soundpost.device.plan import SourcePlan, plan_sources
 from soundpost.device.remote import Remote
-from soundpost.device.settings import Settings, SourceSettings, nearest
+from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import SpeechGate
 from soundpost.device.topics import Topics
 from soundpost.device.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from soundpost.device.metrics import Metrics
 
 _DESCRIPTION = """\
 Listens and publishes alerts over MQTT until it is stopped (Ctrl-C, or SIGTERM from systemd).
@@ -64,7 +67,6 @@ a settings file:
   username = "porch"
   password_file = "/etc/soundpost/password"          # or SOUNDPOST_MQTT_PASSWORD
   [outbox]
-  path = "/media/usb/outbox.sqlite3"
   max_size_mb = 20                                   # beyond, the oldest alerts are given up
   max_age_days = 30
   [source.yard]
@@ -134,23 +136,6 @@ def _source_names(config: Path | None, overrides: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found)) or [default.name]
 
 
-def speech_gate(settings: Settings, plans: Sequence[SourcePlan]) -> SpeechGate | None:
-    """What every clip must pass; None where none are kept.
-
-    Raises ConfigError for a label that no bundle has, MissingExtraError without a detector.
-    """
-    if not settings.clips.enabled:
-        return None
-    known = list(dict.fromkeys(label for plan in plans for label in plan.bundle.manifest.labels))
-    for label in settings.clips.labels:
-        if label not in known:
-            raise ConfigError(
-                f"{settings.path or 'settings'}: [clips] labels: no bundle has {label!r}"
-                f"{nearest(label, known) or '; take it out'}"
-            )
-    return SpeechGate()
-
-
 @contextlib.contextmanager
 def _broker(settings: Settings) -> Iterator[tuple[BrokerSettings, str]]:
     if settings.mqtt is not None:
@@ -184,10 +169,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         overlay = load_overlay(settings.overlay_path)
         plans = plan_sources(settings, overlay)
-        gate = speech_gate(settings, plans)
-    settings.home_assistant.check_labels(
-        [label for plan in plans for label in plan.bundle.manifest.labels]
-    )
+        # What every clip must pass.
+        gate = SpeechGate() if settings.clips.enabled else None
     if arguments.check:
         for plan in plans:
             manifest = plan.bundle.manifest
@@ -212,6 +195,8 @@ def _run(arguments: argparse.Namespace) -> int:
         observers = [_Teller(), watchdog, monitor, *metrics]
         daemon = Daemon(plans, settings.device_id, publisher, observers, clips)
         monitor.start(lambda: daemon.plans)
+        for one in metrics:
+            one.names = lambda: daemon.plans
         for plan in plans:
             manifest = plan.bundle.manifest
             _say(
@@ -235,7 +220,7 @@ def _run(arguments: argparse.Namespace) -> int:
             on_settings=take,
         )
         remote = Remote(control, publisher, settings.commands).start()
-        if clips is not None:
+        if clips is not None and clips.fault is None:
             _say(f"clips without speech are kept in {settings.clips.folder}")
         daemon.start()
         try:
@@ -285,7 +270,7 @@ def _reload(control: Control) -> None:
 
 def _offer_metrics(
     settings: Settings, publisher: Publisher, stack: contextlib.ExitStack
-) -> list[Observer]:
+) -> list[Metrics]:
     """What counts for Prometheus, until the stack ends; nothing where it is not asked for."""
     if settings.metrics.port is None:
         return []
@@ -375,9 +360,7 @@ class _Teller(Observer):
 
 
 def _say(text: str) -> None:
-    # A sensor goes on where nobody reads what it prints any more: its alerts go to the broker.
-    with contextlib.suppress(BrokenPipeError):
-        _write(sys.stdout, text)
+    _write(sys.stdout, text)
 
 
 def _tell(line: str) -> None:
@@ -385,9 +368,12 @@ def _tell(line: str) -> None:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    # At once, unlike print(): sources and broker speak in threads of their own.
-    stream.write(f"{line}\n")
-    stream.flush()
+    # A sensor goes on where what it prints goes nowhere any more, be it a pipe without a reader, a
+    # terminal that is gone or a log on a full disk: its alerts go to the broker.
+    with contextlib.suppress(OSError, ValueError):
+        # At once, unlike print(): sources and broker speak in threads of their own.
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 COMMAND = Command("listen and publish alerts", _DESCRIPTION, _add, _run)

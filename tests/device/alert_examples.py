@@ -60,10 +60,10 @@ unit = st.floats(0, 1)
 def lives(draw: st.DrawFn) -> list[SoundEvent]:
     """All messages of one event in their order: start, some updates, and perhaps an end.
 
-    Each has another score, as a sensor's have: those who receive tell messages apart by it.
+    Scores may be the same: of a steady sound nothing but the count of its messages moves.
     """
     n_updates = draw(st.integers(0, 3))
-    scores = draw(st.lists(unit, min_size=n_updates + 1, max_size=n_updates + 1, unique=True))
+    scores = draw(st.lists(unit, min_size=n_updates + 1, max_size=n_updates + 1))
     synced_from = draw(st.integers(0, n_updates + 1))
     level = draw(st.none() | st.floats(20, 120))
     first = start_of(
@@ -74,6 +74,7 @@ def lives(draw: st.DrawFn) -> list[SoundEvent]:
         score=scores[0],
         level_dba=level,
         time_synced=synced_from == 0,
+        report=0,
         model=ModelRef(draw(st.text(max_size=10)), "1", "a" * 64),
     )
     found = [first]
@@ -88,12 +89,14 @@ def lives(draw: st.DrawFn) -> list[SoundEvent]:
                 level_dba=level,
                 onset=first.onset + moved,
                 time_synced=number >= synced_from,
+                report=number,
             )
         )
     if draw(st.booleans()):
         last = found[-1]
         offset = last.onset + timedelta(seconds=draw(st.floats(0, 1e5)))
-        found.append(replace(last, phase="end", score=max(scores), offset=offset))
+        count = n_updates + 1
+        found.append(replace(last, phase="end", score=max(scores), offset=offset, report=count))
     return found
 
 
@@ -169,11 +172,12 @@ def csv_messages(path: Path) -> list[Message]:
         found = list(csv.DictReader(file))
     assert len(found) == len(lines)
     return [
-        (row["id"], row["phase"], row["label"], row["device"], row["score"], row["onset"])
+        tuple(row[name] for name in ("id", "phase", "report", "label", "device", "score", "onset"))
         for row in found
     ]
 
 
 def csv_message(event: SoundEvent) -> Message:
     names = (printable(event.label), printable(event.device))
-    return (event.id, event.phase, *names, repr(event.score), format_time(event.onset))
+    count = "" if event.report is None else str(event.report)
+    return (event.id, event.phase, count, *names, repr(event.score), format_time(event.onset))

@@ -175,6 +175,25 @@ def test_ctrl_c_in_a_terminal_is_not_for_the_runs(tmp_path: Path) -> None:
     assert int(told.read_text()) != os.getpgid(0)
 
 
+def test_an_alert_that_no_program_can_be_told_of_takes_no_place_from_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = tmp_path / "told"
+    faults = Faults()
+    with AlertProgram(shlex.join(["touch", str(told)]), jobs=2, on_fault=faults) as program:
+        for _ in range(4):
+            # Half a character, as no message brings it: reading refuses that.
+            program.put(start_of("dog", clip="\ud800"))
+        wait(lambda: program.failed == 4)
+        assert not told.exists()
+        program.put(start_of())
+    assert told.exists()
+    assert (program.runs, program.failed) == (5, 4)
+    assert len(faults) == 4
+    assert faults[0].startswith("dog start: fault in soundpost: UnicodeEncodeError")
+    assert "Traceback" in caplog.text
+
+
 def test_output_goes_where_it_is_sent(tmp_path: Path) -> None:
     with (
         (tmp_path / "out").open("wb") as file,

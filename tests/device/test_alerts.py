@@ -382,16 +382,18 @@ def test_a_sensor_that_goes_offline_and_comes_back_is_told(mosquitto: Mosquitto)
 
 
 def lives_of(device: str, n: int, chance: random.Random) -> list[list[SoundEvent]]:
-    """Events with all their messages, each with a score of its own, as a sensor's have."""
+    """Events with all their messages; the score of some moves, that of others is steady."""
     found = []
     for number in range(n):
-        first = of(device, label=f"label {number % 7}, {device}", score=0.1)
+        first = of(device, label=f"label {number % 7}, {device}", score=0.1, report=0)
         life = [first]
         for step in range(chance.randint(0, 3)):
-            life.append(replace(first, phase="update", score=0.2 + 0.1 * step))
+            score = 0.1 if number % 2 else 0.2 + 0.1 * step
+            life.append(replace(first, phase="update", score=score, report=step + 1))
         if chance.random() < 0.9:
             offset = first.onset + timedelta(seconds=chance.uniform(0.1, 100))
-            life.append(replace(life[-1], phase="end", score=0.9, offset=offset))
+            end = replace(life[-1], phase="end", score=0.9, offset=offset, report=len(life))
+            life.append(end)
         found.append(life)
     return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import soundfile
 import trustme
 
+from soundpost.device import checks
 from soundpost.device.board import Board
 from soundpost.device.broker_probe import probe_broker
 from soundpost.device.broker_settings import BrokerSettings
@@ -81,7 +84,9 @@ def test_a_model_that_is_not(settings: Settings, tmp_path: Path) -> None:
     assert finding.state == "fault"
     assert "bent.bundle" in finding.text
     unknown = replace(settings, classes={"no such label": {"onset": 0.5}})
-    assert "no such label" in one(check_models(unknown)).text
+    *_, found = check_models(unknown)
+    assert found.state == "fault"
+    assert "no such label" in found.text
 
 
 def test_a_profile_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
@@ -134,9 +139,10 @@ def test_a_microphone_that_is_heard(pulseaudio: Any, tmp_path: Path) -> None:
 def test_a_microphone_that_is_not_there(portaudio: Any) -> None:
     source = SourceSettings("mic0", "mic:no such card")
     assert one([check_source(source)]).state == "fault"
-    busy = one([check_source(source, running=True)])
-    assert busy.state == "warning"
-    assert "stop the sensor" in busy.remedy
+    for running in (True, None):
+        busy = one([check_source(source, running)])
+        assert busy.state == "warning"
+        assert "stop the sensor" in busy.remedy
 
 
 # ---------------------------------------------------------------------------------- clock, disk
@@ -164,6 +170,66 @@ def test_a_disk_that_cannot_be_written() -> None:
     """The kernel's own file system lets not even root make a file."""
     finding = one(check_disk(OutboxSettings(Path("/proc/soundpost/outbox.sqlite3"))))
     assert finding.state == "fault"
+    assert "cannot be written" in finding.text
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Without root's rights, where the test has them."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_the_services_folder_is_closed_to_an_ordinary_user(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd makes it for a DynamicUser: a link into a folder that only root may enter."""
+    # This environment is root's.
+    monkeypatch.setattr(checks, "load_detector", lambda: None)
+    private = tmp_path / "private"
+    (private / "soundpost").mkdir(parents=True)
+    (tmp_path / "soundpost").symlink_to("private/soundpost")
+    outbox = OutboxSettings(tmp_path / "soundpost/outbox.sqlite3")
+    clips = ClipSettings(enabled=True, folder=tmp_path / "soundpost/clips", max_size_mb=1.0)
+    with DiskOutbox(outbox):
+        private.chmod(0)
+        with ordinary_user():
+            running = sensor_runs(outbox.path)
+            disk = one(check_disk(outbox))
+            kept = one(check_clips(replace(settings, clips=clips)))
+        private.chmod(0o700)
+    assert running is None
+    for finding in (disk, kept):
+        assert finding.state == "fault"
+        assert "Permission denied" in finding.text
+        assert "sudo" in finding.remedy
+
+
+def test_where_the_service_may_not_write(settings: Settings, tmp_path: Path) -> None:
+    """Root may: what it can write to does not tell."""
+    state = tmp_path / "state"
+    clips = ClipSettings(enabled=True, folder=tmp_path / "clips", max_size_mb=1.0, min_free_mb=1.0)
+    beyond = [
+        *check_disk(OutboxSettings(tmp_path / "outbox.sqlite3"), state),
+        *check_clips(replace(settings, clips=clips), state),
+    ]
+    assert [finding.state for finding in beyond] == ["warning", "ok", "warning", "ok"]
+    assert beyond[0].text.endswith(f"the service may write below {state} alone")
+    assert "take clips.folder out" in beyond[2].remedy
+    assert one(check_disk(OutboxSettings(state / "outbox.sqlite3"), state)).state == "ok"
+    clips = replace(clips, folder=state / "clips")
+    assert one(check_clips(replace(settings, clips=clips), state)).state == "ok"
+
+
+def test_a_folder_for_clips_that_cannot_be_written(settings: Settings) -> None:
+    clips = ClipSettings(enabled=True, folder=Path("/proc/soundpost"))
+    finding = one(check_clips(replace(settings, clips=clips)))
+    assert (finding.area, finding.state) == ("clips", "fault")
     assert "cannot be written" in finding.text
 
 
@@ -272,8 +338,10 @@ def test_a_broker_of_its_own(settings: Settings, mosquitto: Any) -> None:
     taken = replace(settings, broker_port=mosquitto.port)
     assert one(probe_broker(taken)).state == "fault"
     assert one(probe_broker(taken, running=True)).state == "ok"
+    assert one(probe_broker(taken, running=None)).state == "ok"
     mosquitto.kill()
     assert one(probe_broker(taken)).state == "ok"
+    assert one(probe_broker(taken, running=None)).state == "ok"
     assert one(probe_broker(taken, running=True)).state == "fault"
     assert one(probe_broker(replace(settings, broker_port=0))).state == "ok"
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,11 +15,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soundpost.device import clip_store
 from soundpost.device.clip_store import ClipSettings, ClipStore, slug
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.identifiers import uuid7
 
 NOW = datetime.now(timezone.utc)
+DAY_S = 86_400.0
+
+
+class Clock:
+    """The machine's clock: how far it is ahead of the right one, and whether it knows the time."""
+
+    ahead_s = 0.0
+    synchronised = True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _replaced() -> Iterator[None]:
+    real_s = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: real_s() + Clock.ahead_s)
+        patch.setattr(clip_store, "clock_synchronised", lambda: Clock.synchronised)
+        yield
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    yield Clock()
+    Clock.ahead_s, Clock.synchronised = 0.0, True
+
+
+def named(store: ClipStore, clock: Clock) -> str:
+    """Write a clip as a sensor would that reads this clock now."""
+    now = datetime.fromtimestamp(time.time(), timezone.utc)
+    name = ClipStore.name(now, "porch", "dog", uuid7())
+    store.write(name, b"x", {"event": {"time_synced": clock.synchronised}})
+    os.utime(store.folder / name, (time.time(), time.time()))
+    return name
 
 
 def settings(folder: Path, **limits: float) -> ClipSettings:
@@ -243,6 +279,69 @@ def test_a_disk_without_room_to_spare_is_refused_before_the_write(tmp_path: Path
     with pytest.raises(InputError, match="the disk is full: a clip would leave"):
         put(store)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_too_old_goes_from_a_full_disk_too(tmp_path: Path, clock: Clock) -> None:
+    put(ClipStore(settings(tmp_path)))
+    store = ClipStore(settings(tmp_path, min_free_mb=1e6 * 1e6))
+    Clock.ahead_s = 31 * DAY_S
+    with pytest.raises(InputError, match="the disk is full"):
+        put(store)
+    assert flacs(tmp_path) == set()
+
+
+def test_a_clock_that_does_not_know_the_time_deletes_nothing(tmp_path: Path, clock: Clock) -> None:
+    store = ClipStore(settings(tmp_path))
+    kept = {put(store, age_days=age) for age in range(5)}
+    Clock.synchronised, Clock.ahead_s = False, 5 * 365 * DAY_S
+    kept.add(named(store, clock))
+    assert flacs(tmp_path) == kept
+    # Right again: the clip from the future is dated now, and goes when it is too old.
+    Clock.synchronised, Clock.ahead_s = True, 0.0
+    store.expire()
+    assert flacs(tmp_path) == kept
+    for ahead_days in (20, 29):
+        Clock.ahead_s = ahead_days * DAY_S
+        ClipStore(settings(tmp_path))
+    assert len(flacs(tmp_path)) == 2
+    Clock.ahead_s = 31 * DAY_S
+    ClipStore(settings(tmp_path))
+    assert flacs(tmp_path) == set()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_was_kept_before_the_time_was_known(
+    restarts: bool, tmp_path: Path, clock: Clock
+) -> None:
+    store = ClipStore(settings(tmp_path))
+    Clock.synchronised, Clock.ahead_s = False, -400 * DAY_S
+    name = named(store, clock)
+
+    def left(ahead_days: float) -> set[str]:
+        Clock.synchronised, Clock.ahead_s = True, ahead_days * DAY_S
+        if restarts:
+            ClipStore(settings(tmp_path))
+        else:
+            store.expire()
+        return flacs(tmp_path)
+
+    assert left(0) == {name}
+    assert left(29) == {name}
+    assert left(31) == set()
+
+
+def test_a_clip_goes_by_uptime_where_the_time_is_never_known(tmp_path: Path, clock: Clock) -> None:
+    Clock.synchronised = False
+    store = ClipStore(settings(tmp_path))
+    put(store, age_days=400)
+    uptime_s = time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: uptime_s + 29 * DAY_S)
+        store.expire()
+        assert len(flacs(tmp_path)) == 1
+        patch.setattr(time, "monotonic", lambda: uptime_s + 31 * DAY_S)
+        store.expire()
+    assert flacs(tmp_path) == set()
 
 
 def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:

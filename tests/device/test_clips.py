@@ -16,10 +16,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soundpost.device import clips as clips_module
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import open_bundle
 from soundpost.device.clip_ring import FULL_SCALE, Int16Array
-from soundpost.device.clip_store import ClipSettings
+from soundpost.device.clip_store import ClipSettings, ClipStore
 from soundpost.device.clips import ClipRecorder, Clips
 from soundpost.device.errors import InputError
 from soundpost.device.events import ModelRef, SoundEvent
@@ -65,7 +66,9 @@ def made(manifest: Manifest, tmp_path: Path) -> Iterator[Callable[..., Made]]:
         folder = tmp_path / str(len(opened))
         gate = MarkGate()
         clips = Clips(
-            ClipSettings(enabled=True, folder=folder, min_free_mb=0.0, **settings),  # type: ignore[arg-type]
+            ClipSettings(
+                enabled=True, folder=folder, min_free_mb=0.0, max_age_days=3_650.0, **settings
+            ),  # type: ignore[arg-type]
             gate,
         )
         opened.append(clips)
@@ -358,6 +361,47 @@ def test_a_slow_disk_never_holds_up_the_listener(made: Callable[..., Made]) -> N
     one.gate.waits.set()
 
 
+def test_a_clip_is_no_longer_than_memory_allows(
+    made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clips_module, "MAX_RING_BYTES", 2 * 2 * 20 * RATE_HZ)
+    one = made(n_channels=2, channels="all", max_length_s=300.0)
+    assert "at most 4 s long here" in caplog.text
+    event = start(8_000)
+    for first in range(0, 400_000, 8_000):
+        one.hear(first, stream(first, 8_000, 2))
+        if first == 8_000:
+            one.recorder.hold(event, 1.0)
+        assert list(one.recorder.ready()) == []
+    one.recorder.hold(end(event, 300_000), 2.0)
+    (held,) = one.wait()
+    clip, _ = soundfile.read(one.folder / str(held.clip), dtype="int16")
+    assert len(clip) == 4 * RATE_HZ
+    assert one.recorder._ring._held.nbytes <= clips_module.MAX_RING_BYTES
+
+
+def test_spans_that_wait_take_no_more_memory_than_allowed(
+    made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = made()
+    one.gate.waits.clear()
+    monkeypatch.setattr(clips_module, "_MAX_WAITING_BYTES", 100_000)
+    one.hear(0, stream(0, 60_000))
+    for sample in range(8_000, 40_000, 8_000):
+        event = start(sample)
+        one.recorder.hold(event, 1.0)
+        one.recorder.hold(end(event, sample + 1_000), 2.0)
+    early = list(one.recorder.ready())
+    # Each takes 50,000 bytes: the post- and pre-roll and both margins are in it.
+    assert [event.extra["clip_reason"] for event, _ in early] == ["failed"] * len(early)
+    assert 1 <= len(early) <= 3
+    one.gate.waits.set()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while len(one.files()) < 4 - len(early) or one.clips._waiting_bytes:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
 def test_all_channels_at_another_rate(made: Callable[..., Made]) -> None:
     one = made(n_channels=4, channels="all", rate_hz=16_000)
     seconds = np.arange(3 * RATE_HZ)[:, None] / RATE_HZ
@@ -381,3 +425,48 @@ def test_more_channels_than_a_file_holds_are_refused(
     clips = made(channels="all").clips
     with pytest.raises(InputError, match="source array: has 16 channels, and a clip holds at most"):
         clips.recorder("array", RATE_HZ, 16, 3, manifest)
+
+
+def test_a_folder_that_is_away_costs_clips_alone_until_it_is_back(
+    made: Callable[..., Made], tmp_path: Path
+) -> None:
+    """A file lies in its place: as with a disk that is not there, no folder can be made."""
+    (tmp_path / "0").write_text("no folder")
+    one = made()
+    assert one.clips.fault is not None
+    assert "cannot hold clips" in one.clips.fault
+
+    def clip() -> SoundEvent:
+        first = one.recorder._ring.end
+        one.hear(first, stream(first, 8_000))
+        event = start(first + 2_000)
+        one.recorder.hold(event, 1.0)
+        one.recorder.hold(end(event, first + 4_000), 2.0)
+        one.hear(first + 8_000, stream(first + 8_000, 20_000))
+        (held,) = one.wait()
+        return held
+
+    lost = clip()
+    assert (lost.clip, lost.extra["clip_reason"]) == (None, "failed")
+    (tmp_path / "0").unlink()
+    kept = clip()
+    assert [path.name for path in one.files()] == [kept.clip]
+    assert one.clips.fault is None
+    assert one.clips.counts("mic0") == {"written": 1, "gated": 0, "unjudged": 0, "failed": 1}
+
+
+def test_the_folder_is_looked_after_while_nothing_happens(
+    made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips_module, "_RETRY_S", 0.02)
+    monkeypatch.setattr(clips_module, "_EXPIRE_S", 0.02)
+    (tmp_path / "0").write_text("no folder")
+    one = made()
+    (tmp_path / "0").unlink()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while one.clips.fault is not None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+    expired = threading.Event()
+    monkeypatch.setattr(ClipStore, "expire", lambda _: expired.set())
+    assert expired.wait(PATIENCE_S)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.clock import Moment, SampleClock, clock_synchronised
+from soundpost.device.clock import Moment, SampleClock, clock_synchronised, suspended_s
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RATE_HZ = 48_000
@@ -115,6 +115,17 @@ def test_jitter_bursts_busy_minutes_and_gaps_move_no_event_by_20_ms(
     assert max(map(abs, stream.errors_s)) < 0.020
 
 
+@pytest.mark.parametrize("gap_s", [15.0, 700.0, 86_400.0])
+def test_a_gap_of_any_length_at_any_instant_moves_no_event(gap_s: float) -> None:
+    for instant in range(20):
+        stream = Stream(0.0, 0.5, instant)
+        stream.play(100.0 + 0.5 * instant)
+        stream.lose(gap_s, counted=True)
+        stream.errors_s.clear()
+        stream.play(30.0)
+        assert max(map(abs, stream.errors_s)) < 0.020
+
+
 @pytest.mark.parametrize("parts_per_million", [-100.0, 0.0, 100.0])
 def test_sound_that_was_lost_unseen_is_made_up_for_within_ten_minutes(
     parts_per_million: float,
@@ -144,6 +155,25 @@ def test_an_event_from_before_the_machine_was_suspended_is_as_old_as_it_is() -> 
     assert slept.total_seconds() == pytest.approx(3_602.0, abs=0.05)
 
 
+@pytest.mark.parametrize("reading", [1, 2, 3])
+def test_a_thread_that_is_held_up_between_two_clocks_was_not_suspended(
+    reading: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the first readings it is held up before."""
+    asleep_s, readings, read = suspended_s(), 0, time.clock_gettime
+
+    def held_up(clock: int) -> float:
+        nonlocal readings
+        readings += 1
+        if readings == reading:
+            time.sleep(0.3)
+        return read(clock)
+
+    monkeypatch.setattr(time, "clock_gettime", held_up)
+    assert suspended_s() == pytest.approx(asleep_s, abs=0.1)
+    assert readings >= reading
+
+
 @pytest.mark.parametrize(
     ("parts_per_million", "block_s"),
     [(-50.0, 0.02), (50.0, 0.02), (-50.0, 0.5), (50.0, 0.5), (200.0, 0.5)],
@@ -167,6 +197,24 @@ def test_a_crystal_that_is_off_is_followed_for_hours(
     # 3 hours at 50 ppm are 0.54 s. The line is moved later every ten seconds, to where it was ten
     # seconds ago at the earliest; and the best of twenty blocks is a little late too.
     assert worst_s < max(0.0, parts_per_million) * 20e-6 + (0.003 if block_s == 0.5 else 0.0005)
+
+
+@pytest.mark.parametrize("parts_per_million", [400.0, 1_000.0, 5_000.0])
+@pytest.mark.parametrize("sane_s", [0.0, 1_800.0])
+def test_a_stream_that_comes_too_slowly_for_a_crystal_is_followed_after_a_minute(
+    parts_per_million: float, sane_s: float
+) -> None:
+    """As that of a resampler at a wrong rate: by less than is told as a fault."""
+    stream = Stream(50.0, 0.1, 7)
+    stream.play(sane_s)
+    stream.block_s *= 1.0 + parts_per_million * 1e-6
+    stream.play(90.0)
+    stream.errors_s.clear()
+    for _ in range(10):
+        stream.play(120.0)
+        stream.play(60.0, late_s=0.5)
+        stream.lose(5.0, counted=True)
+    assert max(map(abs, stream.errors_s)) < 0.030
 
 
 def test_a_busy_minute_moves_the_line_by_no_more_than_a_crystal() -> None:

@@ -18,7 +18,7 @@ from soundpost.device.detector import ClassSettings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import ConfigError, InputError, SoundpostError, UsageError
 from soundpost.device.home_assistant import HomeAssistantSettings
-from soundpost.device.settings import LevelSettings, MetricsSettings, Settings
+from soundpost.device.settings import LevelSettings, MetricsSettings, Settings, SourceSettings
 from soundpost.device.tls import TlsSettings
 
 NO_PASSWORD: dict[str, str] = {}
@@ -276,6 +276,17 @@ def test_the_password_is_never_printed_and_the_environment_goes_first(tmp_path: 
         ),
         ("[source.status]\n", "settings.toml:1: [source.status]: source name 'status' is reserved"),
         ("device_id = 'a/b'", "settings.toml:1: device_id: device_id 'a/b' cannot be used"),
+        (
+            "[source.a]\nurl = 'mc:USB'",
+            "settings.toml:2: [source.a] url: 'mc' is no kind of source; did you mean mic?",
+        ),
+        (
+            "[source.a]\nurl = 'MIC:'",
+            "settings.toml:2: [source.a] url: 'MIC' is no kind of source; expected one of",
+        ),
+        ("[mqtt]\nhost = 'mqtt://b'", "settings.toml:2: [mqtt] host: found 'mqtt://b', expected"),
+        ("[mqtt]\nhost = 'b:1883'", "settings.toml:2: [mqtt] host: found 'b:1883', expected the"),
+        ("[mqtt]\nhost = ' b'", "settings.toml:2: [mqtt] host: found ' b', expected the name"),
         ("device_id = ", "settings.toml: not TOML: "),
         ("a = " + "9" * 5_000, "settings.toml: not TOML: "),
         ("a = " + "[" * 20_000, "settings.toml: not TOML: "),
@@ -429,18 +440,43 @@ def test_class_settings_go_over_the_bundles_own() -> None:
         detector={"min_gap_s": 2.5},
         classes={"dog": {"onset": 0.8, "min_gap_s": 0.5}},
     )
-    dog, smoke = settings.detector_classes(BUNDLE)
+    dog, smoke = settings.detector_classes("mic0", BUNDLE)
     # The release threshold keeps its share of the onset.
     assert (dog.onset, dog.release, dog.min_gap_s) == (0.8, pytest.approx(0.4), 0.5)
     assert smoke == ClassSettings("smoke_alarm", 0.4, 0.2, min_gap_s=2.5, cadence="T3")
 
 
+def test_a_source_has_thresholds_of_its_own(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "[source.porch]\n[source.porch.class.dog]\nonset = 0.4\n[source.yard]\n"
+        "[class.dog]\nonset = 0.8\nmin_gap_s = 2.0\n[class.smoke_alarm]\nonset = 0.5\n",
+    )
+    settings = load_settings(path, environment=NO_PASSWORD)
+    porch, smoke = settings.detector_classes("porch", BUNDLE)
+    yard, _ = settings.detector_classes("yard", BUNDLE)
+    assert (porch.onset, porch.release, porch.min_gap_s) == (0.4, pytest.approx(0.2), 2.0)
+    assert (yard.onset, yard.release, yard.min_gap_s) == (0.8, pytest.approx(0.4), 2.0)
+    assert smoke.onset == 0.5
+    message = refusal(tmp_path, "[source.porch.class.dog]\nonset = 1.2\n")
+    assert message.startswith("settings.toml:2: [source.porch.class.dog] onset: found 1.2, ")
+    message = refusal(tmp_path, "[source.porch]\nclass = 3\n")
+    assert message.endswith("class: expected tables, such as [source.porch.class.LABEL]")
+
+
 def test_a_label_that_the_bundle_lacks_is_refused() -> None:
     settings = Settings("a", OUTBOX, classes={"smoke_alram": {"onset": 0.8}})
     with pytest.raises(ConfigError, match=r"\[class.smoke_alram\].*did you mean smoke_alarm\?"):
-        settings.detector_classes(BUNDLE)
+        settings.check_class_labels(["dog", "smoke_alarm"])
     with pytest.raises(ConfigError, match=r"release is 0\.9"):
-        Settings("a", OUTBOX, classes={"dog": {"release": 0.9}}).detector_classes(BUNDLE)
+        Settings("a", OUTBOX, classes={"dog": {"release": 0.9}}).detector_classes("mic0", BUNDLE)
+    own = SourceSettings("porch", classes={"cat": {"onset": 0.8}})
+    with pytest.raises(ConfigError, match=r"\[source\.porch\.class\.cat\]: the bundle has no such"):
+        Settings("a", OUTBOX, sources=(own,)).detector_classes("porch", BUNDLE)
+    # Another source's bundle may have it.
+    settings = Settings("a", OUTBOX, classes={"knock": {"onset": 0.8}})
+    assert settings.detector_classes("mic0", BUNDLE) == BUNDLE
+    settings.check_class_labels(["dog", "smoke_alarm", "knock"])
 
 
 KEYS = st.one_of(

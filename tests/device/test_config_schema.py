@@ -30,6 +30,8 @@ ENVIRONMENT = {"STATE_DIRECTORY": "/nowhere"}
 BEYOND = (
     *("above onset", "above retry_max_s", "bytes", "which is no character", "leaves no room"),
     *("an address in numbers", "other machines could read", "but a password is given"),
+    # Kinds may come with other packages.
+    "is no kind of source",
 )
 
 
@@ -98,7 +100,9 @@ def usual(key: str, kind: Kind) -> st.SearchStrategy[Any]:
     if key == "channel":
         return st.sampled_from(["mix", 0, 255, 256, 1.0, 1.5, -1, "left"])
     if key == "host":
-        return st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "broker.local"])
+        return st.sampled_from(
+            ["127.0.0.1", "::1", "0.0.0.0", "broker.local", "mqtt://b", "b:1883", "[::1]", "b\n"]
+        )
     return st.sampled_from(
         ["a", "a/b", "a b", " a", "a\n", "$a", "a+", "é", "a/ b", "a//b", "x" * 200]
     )
@@ -113,15 +117,24 @@ def tables(kinds: dict[str, Kind]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 NAMES = st.sampled_from(["mic0", "porch", "cmd", "a/b", "$a", "dog", "x" * 129, "", "a\n", "é"])
+CLASSES = st.dictionaries(NAMES, tables(dict(NAMED_TABLES["class"].kinds)) | ANY, max_size=2)
+
+
+def of_name(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """One of the tables that stand once for each name; a source's may hold some for its labels."""
+    values = tables(dict(NAMED_TABLES[name].kinds))
+    if name != "source":
+        return values
+    classes = st.just({}) | st.fixed_dictionaries({"class": CLASSES | ANY})
+    return st.builds(lambda one, other: {**one, **other}, values, classes)
+
+
 FILES = st.fixed_dictionaries(
     {},
     optional={
         **{key: usual(key, kind) for key, kind in TOP.kinds.items()},
         **{name: tables(dict(table.kinds)) for name, table in TABLES.items()},
-        **{
-            name: st.dictionaries(NAMES, tables(dict(table.kinds)) | ANY, max_size=2)
-            for name, table in NAMED_TABLES.items()
-        },
+        **{name: st.dictionaries(NAMES, of_name(name) | ANY, max_size=2) for name in NAMED_TABLES},
         "mqqt": ANY,
     },
 )

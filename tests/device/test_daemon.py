@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +58,11 @@ def plan(tiny_bundle: Path) -> Callable[..., SourcePlan]:
             replace(drops, onset=0.99),
         )
         options = {"realtime": realtime} | more.pop("options", {})
-        options = {} if str(url).startswith(("mic:", "lossy:", "flaky:", "broken:")) else options
+        options = (
+            {}
+            if str(url).startswith(("mic:", "lossy:", "flaky:", "broken:", "stuck:"))
+            else options
+        )
         return SourcePlan(name, str(url), bundle, interpreter, classes, options=options, **more)
 
     return made
@@ -403,6 +408,7 @@ def test_a_channel_that_is_not_there_names_source_and_remedy(
 
 # A source of another folder, found by its entry point as any would be.
 PLUGIN = """
+import threading
 import time
 import numpy as np
 from soundpost.device.audio import AudioBlock
@@ -435,6 +441,13 @@ class Flaky(Lossy):
         for first in range(0, 32_000, 320):
             yield AudioBlock(noise[first : first + 320], first, 16_000, began_s + first / 16_000)
         raise CaptureError("flaky: unplugged")
+
+class Stuck(Lossy):
+    # Hears nothing and does not end when it is told to.
+    released = threading.Event()
+    def blocks(self):
+        Stuck.released.wait()
+        yield from ()
 """
 
 
@@ -448,7 +461,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (information / "entry_points.txt").write_text(
         "[soundpost.sources]\nlossy = lossy_source:Lossy\nbroken = lossy_source:Lossy\n"
-        "flaky = lossy_source:Flaky\n"
+        "flaky = lossy_source:Flaky\nstuck = lossy_source:Stuck\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -511,6 +524,32 @@ def test_a_source_that_goes_away_is_opened_again(
     assert gaps[0].stream == streams[0]
     assert gaps[0].sample == 32_000
     assert collector.of(f"soundpost/{DEVICE}/mic0/class/clap")[-1] == "OFF"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_sources_that_do_not_end_are_waited_for_together(
+    mosquitto: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main thread waits, and a watchdog restarts a sensor whose main thread stands still."""
+    monkeypatch.setattr("soundpost.device.daemon._END_S", 1.0)
+    opened: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Watcher(Observer):
+        def opened(self, source: str, stream: str, rate_hz: int, n_channels: int) -> None:
+            opened.put(source)
+
+    plans = [plan("stuck:", f"mic{number}") for number in range(4)]
+    with publisher_of(mosquitto.port, *plans) as publisher:
+        daemon = Daemon(plans, DEVICE, publisher, [Watcher()])
+        daemon.start()
+        for _ in plans:
+            opened.get(timeout=PATIENCE_S)
+        began_s = time.monotonic()
+        changes = daemon.apply([replace(known, channel=0) for known in plans[:2]])
+        assert time.monotonic() - began_s < 2.0
+        assert (changes.reopened, changes.removed) == (("mic0", "mic1"), ("mic2", "mic3"))
+        sys.modules["lossy_source"].Stuck.released.set()
+        assert daemon.wait(PATIENCE_S)
 
 
 @pytest.mark.usefixtures("plugin")

@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from soundpost.device import discovery
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.discovery import Discovery
 from soundpost.device.home_assistant import (
@@ -19,7 +20,7 @@ from soundpost.device.home_assistant import (
     HomeAssistantSettings,
     discovery_messages,
 )
-from soundpost.device.mqtt import Publisher
+from soundpost.device.mqtt import Message, Publisher
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")
@@ -159,6 +160,73 @@ def test_a_change_while_it_runs_takes_back_what_is_gone(mosquitto, ends) -> None
     running[1].update(SOURCES[:1], HomeAssistantSettings(discovery="device"))
     until(lambda: home.exists() == wanted("device", SOURCES[:1]))
     assert retained(mosquitto.port) == wanted("device", SOURCES[:1])
+
+
+class Line:
+    """A publisher's part in discovery, whose connection breaks when a test says so."""
+
+    topics = TOPICS
+
+    def __init__(self) -> None:
+        self.state = "disconnected"
+        self.said: list[tuple[str, str]] = []
+        self.take: dict[str, Callable[[Message], None]] = {}
+        self._up: Callable[[], None] = lambda: None
+
+    def subscribe(self, topic: str, take: Callable[[Message], None], **_how: object) -> None:
+        self.take[topic] = take
+
+    def on_connect(self, up: Callable[[], None]) -> None:
+        self._up = up
+
+    def publish_retained(self, topic: str, payload: str) -> None:
+        self.said.append((topic, payload))
+
+    def connect(self) -> None:
+        self._up()
+        self.state = "connected"
+
+
+def gone_of(line: Line) -> list[str]:
+    """Components that were taken back, in the message before the announcement."""
+    marked = [json.loads(payload)["cmps"] for _, payload in line.said]
+    return [name for cmps in marked for name, config in cmps.items() if config.keys() == {"p"}]
+
+
+@pytest.mark.parametrize("cut_short", [True, False])
+def test_what_is_retained_is_taken_back_however_late_it_arrives(
+    ends, monkeypatch, cut_short: bool
+) -> None:
+    """Because the first connection broke before, or because the broker takes its time."""
+    monkeypatch.setattr(discovery, "_COLLECT_S", 0.2)
+    line = Line()
+    settings = HomeAssistantSettings(discovery="device")
+    ((_, before),) = discovery_messages(settings, TOPICS, SOURCES).items()
+    told = Discovery(line, settings, SOURCES[:1])  # type: ignore[arg-type]
+    ends.callback(told.close)
+    told.start()
+    line.connect()
+    if cut_short:
+        line.state = "disconnected"
+        time.sleep(0.4)
+        # Sent on the next connection, this would take the place of what is to be taken back.
+        assert line.said == []
+        line.connect()
+    else:
+        until(lambda: line.said)
+        assert gone_of(line) == []
+        line.said.clear()
+    line.take[DEVICE](Message(DEVICE, before.encode(), retained=True))
+    until(lambda: len(line.said) == 2)
+    assert (
+        set(gone_of(line))
+        == wanted("device", SOURCES)[DEVICE] - (wanted("device", SOURCES[:1])[DEVICE])
+    )
+    # What is retained then is what was announced: it is no news on the next connection.
+    line.take[DEVICE](Message(DEVICE, line.said[-1][1].encode(), retained=True))
+    line.connect()
+    time.sleep(0.4)
+    assert len(line.said) == 2
 
 
 def test_others_are_left_alone_and_nonsense_does_no_harm(mosquitto, ends) -> None:

@@ -12,11 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.errors import UsageError
 from soundpost.device.home_assistant import (
     AnnouncedSource,
     HomeAssistantSettings,
@@ -150,9 +148,6 @@ def test_of_many_labels_only_alarms_are_enabled_and_those_that_were_asked_for() 
     few = {"Hund bellt!", "Türe"}
     assert enabled(said("device")) == {"smoke_alarm", "co_alarm", *few}
     assert enabled(said("device", labels=("dog", "Türe"))) == {"dog", "Türe"}
-    HomeAssistantSettings(labels=("dog",)).check_labels(["dog", "cat"])
-    with pytest.raises(UsageError, match="no source's bundle has 'dig'"):
-        HomeAssistantSettings(labels=("dig",)).check_labels(["dog", "cat"])
 
 
 def test_levels_say_their_unit_and_grow_old() -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import paho.mqtt.client as paho
 import pytest
+import soundfile
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.audio import AudioBlock
@@ -49,7 +51,8 @@ class Sensor(Observer):
     def __init__(self, port: int, bundle_path: Path, url: str, **options: Any) -> None:
         bundle, interpreter, _ = open_bundle(bundle_path)
         classes = bundle.manifest.classes
-        plan = SourcePlan("mic0", url, bundle, interpreter, classes, options=options)
+        channel = options.pop("channel", "mix")
+        plan = SourcePlan("mic0", url, bundle, interpreter, classes, channel, options)
         self._changed = threading.Condition()
         self._health: list[tuple[float, Health]] = []
         self._scored: list[tuple[float, int]] = []
@@ -250,3 +253,18 @@ def test_a_muted_microphone_is_told_and_listened_to(yard: Any, start: Start) -> 
     assert sensor.last.streams == 2
     yard.sound = sound
     sensor.wait_for("ok", None)
+
+
+def test_a_channel_without_sound_is_told_beside_one_that_has_it(
+    pulseaudio: Any, tmp_path: Path, start: Start
+) -> None:
+    """Microphones of an interface, one of them unplugged."""
+    sound = np.zeros((48_000 * 60, 2), np.float32)
+    sound[:, 1] = 0.1 * np.random.default_rng(0).standard_normal(len(sound))
+    soundfile.write(tmp_path / "right.wav", sound, 48_000, subtype="PCM_16")
+    pulseaudio.play(tmp_path / "right.wav")
+    options = {"rate_hz": 48_000, "channels": 2, "digital_silence_s": 0.5}
+    sensor = start("mic:pulse", channel=0, **options)
+    sensor.failed_s(0.0)
+    sensor.wait_for("degraded", "nothing but zeros on channel 0")
+    assert sensor.last.streams == 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,3 +203,24 @@ def test_a_microphone_that_cannot_be_opened_is_told_from_one_that_is_away(tmp_pa
 
 def test_a_machine_without_alsa_has_no_cards(tmp_path: Path) -> None:
     assert read_cards(tmp_path / "asound", tmp_path / "sound") == []
+
+
+def test_cards_that_come_and_go_while_they_are_looked_at_are_there_or_not(tmp_path: Path) -> None:
+    card = Card(1, ("Mic",), (0,), {})
+    ended = threading.Event()
+
+    def flap() -> None:
+        while not ended.is_set():
+            (tmp_path / "card1/pcm0c/sub0").mkdir(parents=True)
+            (tmp_path / "card1/id").write_text("Mic\n")
+            shutil.rmtree(tmp_path / "card1")
+
+    flapping = threading.Thread(target=flap)
+    flapping.start()
+    try:
+        until_s = time.monotonic() + 1.0
+        while time.monotonic() < until_s:
+            assert read_cards(tmp_path, tmp_path) in ([], [card])
+    finally:
+        ended.set()
+        flapping.join()

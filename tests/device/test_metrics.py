@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -277,8 +278,11 @@ def test_a_name_is_no_address() -> None:
 # ------------------------------------------------------------------------------ the real program
 
 
-def run(folder: Path, bundle: Path, *settings: str) -> subprocess.Popen[str]:
+def run(
+    folder: Path, bundle: Path, *settings: str, config: Path | None = None
+) -> subprocess.Popen[str]:
     sets = [part for text in ("broker.port=0", *settings) for part in ("--set", text)]
+    sets += [] if config is None else ["--config", str(config)]
     return subprocess.Popen(
         [sys.executable, "-m", "soundpost.device", "run", "--bundle", str(bundle), *sets],
         env={**os.environ, "XDG_STATE_HOME": str(folder)},
@@ -328,6 +332,38 @@ def test_a_sensor_offers_its_figures_and_agrees_with_its_totals(
     assert value(found, "soundpost_window_seconds_count", source="porch") == windows(found)
     levels = {dict(labels)["level"] for name, labels in found if name == "soundpost_level_db"}
     assert {"laeq", "lceq", "lafmax"} <= levels
+
+
+def test_a_source_that_a_reload_takes_away_is_no_longer_up(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    wav, path, port = tmp_path / "noise.wav", tmp_path / "soundpost.toml", free_port()
+    soundfile.write(wav, np.zeros(8_000), 16_000)
+    source = f'url = "file:{wav}"\nloop = true\n'
+    rest = f"[metrics]\nport = {port}\n[source.porch]\n{source}"
+    path.write_text(f"{rest}[source.yard]\n{source}", encoding="utf-8")
+
+    def up() -> dict[str, float]:
+        assert process.poll() is None
+        try:
+            samples = scrape(port)
+        except urllib.error.URLError:
+            return {}
+        return {
+            dict(labels)["source"]: figure
+            for (name, labels), figure in samples.items()
+            if name == "soundpost_source_up"
+        }
+
+    with run(tmp_path, tiny_bundle, config=path) as process:
+        try:
+            until(lambda: up() == {"porch": 1, "yard": 1})
+            path.write_text(rest, encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            until(lambda: up() == {"porch": 1})
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
 
 
 def test_without_its_port_a_sensor_listens_all_the_same(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundpost.device import microphone_source
+from soundpost.device import capture_client, microphone_source
 from soundpost.device.audio import AudioBlock
 from soundpost.device.errors import (
     CaptureError,
@@ -204,7 +204,7 @@ def test_what_is_heard_after_a_hold_up_keeps_its_place_in_time(yard: Any) -> Non
     shifts = np.diff(clicks) % 24_000
     assert np.count_nonzero(shifts) <= source.overflows
     # And by the clock, which the pause of 1.8 s has not moved.
-    before, after = heard[55], heard[-1]
+    before, after = heard[25], heard[-1]
     assert before.time_s is not None
     assert after.time_s is not None
     count = after.first_sample - before.first_sample
@@ -259,6 +259,72 @@ def test_a_frozen_server_is_given_up_and_leaves_nothing_behind(
         assert len(next(source.blocks()).samples)
 
 
+class Unkillable(subprocess.Popen[bytes]):
+    """As one in the kernel, in a driver that hangs: nothing of it runs, and no signal ends it."""
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("when", ["while it is opened", "while it is heard"])
+def test_a_process_that_cannot_be_killed_is_told_in_time_and_stays_the_only_one(
+    running: ModuleType, pulseaudio: Any, yard: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Each attempt would leave one more of them, until the machine has no room for another."""
+    cards = [Card(0, ("usb-1-1.2", "usb-1-1.2:1.0", "Device"), (0,), {})]
+    monkeypatch.setattr(microphone_source, "read_cards", lambda: list(cards))
+    before = running.held()
+    started: list[int] = []
+
+    def unkillable(*args: Any, **options: Any) -> Unkillable:
+        process = Unkillable(*args, **options)
+        started.append(process.pid)
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(capture_client.subprocess, "Popen", unkillable)
+        if when == "while it is opened":
+            pulseaudio.freeze()
+            began_s = time.monotonic()
+            with pytest.raises(DeviceLostError, match="did not open"):
+                open_microphone("mic:yard")
+            pulseaudio.thaw()
+        else:
+            with open_microphone("mic:yard") as source:
+                blocks = source.blocks()
+                next(blocks)
+                began_s = time.monotonic()
+                os.kill(source.pid, signal.SIGSTOP)
+                with pytest.raises(StreamStalledError):
+                    told(blocks, began_s)
+        # Opening is given four seconds, a stream three; a busy machine starts programs slowly.
+        assert time.monotonic() - began_s < NOTICED_S + 1.0
+    (hanging,) = started
+    try:
+        for _ in range(3):
+            with pytest.raises(DeviceLostError, match=f"process {hanging} hangs in its driver"):
+                open_microphone("mic:yard")
+        # Another card, or the same in another place of the kernel's: worth a try.
+        cards[0] = cards[0]._replace(number=1)
+        with open_microphone("mic:yard") as source:
+            assert len(next(source.blocks()).samples)
+        cards[0] = cards[0]._replace(number=0)
+        with pytest.raises(DeviceLostError, match=f"process {hanging} hangs in its driver"):
+            open_microphone("mic:yard")
+    finally:
+        os.kill(hanging, signal.SIGKILL)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            source = open_microphone("mic:yard")
+            break
+        except DeviceLostError:
+            assert time.monotonic() < deadline_s
+    with source:
+        assert len(next(source.blocks()).samples)
+    running.expect_held_again(before)
+
+
 def test_two_sources_hear_one_device_of_a_sound_server(yard: Any) -> None:
     with open_microphone("mic:yard") as first, open_microphone("mic:yard") as second:
         for source in (first, second):
@@ -297,6 +363,54 @@ def test_a_card_that_is_away_is_looked_for_in_the_kernels_files_alone(
     with pytest.raises(DeviceAbsentError):  # The process sees the true kernel's files.
         open_microphone("mic:usb-1-1.3")
     assert os.times().children_user > used
+
+
+def test_a_card_that_is_there_is_looked_for_again_soon_and_one_that_is_not_after_a_while(
+    pulseaudio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loose plug: away just while the process looked, and back before anyone saw it away."""
+    cards = [Card(0, ("usb-1-1.2", "usb-1-1.2:1.0", "Device"), (0, 1), {})]
+    monkeypatch.setattr(microphone_source, "read_cards", lambda: list(cards))
+    started: list[str] = []
+
+    def start(what: str, request: dict[str, Any]) -> capture_client.CaptureProcess:
+        started.append(request["name"])
+        return capture_client.CaptureProcess(what, request)
+
+    monkeypatch.setattr(microphone_source, "CaptureProcess", start)
+
+    def attempts(name: str) -> int:
+        """How many of two looked for it; the process sees the true kernel's files: no card."""
+        started.clear()
+        for _ in range(2):
+            with pytest.raises(DeviceAbsentError):
+                open_microphone(f"mic:{name}")
+        return len(started)
+
+    assert attempts("usb-1-1.2") == 1
+    monkeypatch.setattr(microphone_source._Names, "_LOOK_AGAIN_S", 0.0)
+    cards.append(Card(1, ("usb-1-1.4", "Device_1"), (0,), {}))
+    assert attempts("usb-1-1.2") == attempts("usb-1-1.2,1") == 2
+    assert attempts("usb-1-1.3") == 1
+    monkeypatch.setattr(microphone_source._Names, "_LOOK_AGAIN_FOR_CARD_S", 0.0)
+    # The same card with another number is another.
+    cards[1] = cards[1]._replace(number=2)
+    assert attempts("usb-1-1.3") == 2
+
+
+def test_a_process_that_cannot_be_started_is_a_fault_that_may_pass(
+    pulseaudio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a source may try again is a CaptureError: any other ends it for good."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(
+            CaptureError, match=r"'pulse': its capture process cannot be started .*No such file"
+        ) as caught:
+            open_microphone("mic:pulse")
+        assert len(str(caught.value).splitlines()) == 1
+    with open_microphone("mic:pulse") as source:
+        assert len(next(source.blocks()).samples)
 
 
 def test_a_microphone_closed_by_another_thread_ends(pulseaudio: Any) -> None:

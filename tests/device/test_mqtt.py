@@ -329,6 +329,26 @@ def test_events_and_states_survive_a_broker_that_is_killed_and_restarted(mosquit
     assert received[-1].queued_s == 0.0
 
 
+def test_a_fault_of_ours_does_not_end_the_connecting(mosquitto, ends, caplog) -> None:
+    told: list[str] = []
+
+    def fails(state: str, _line: str) -> None:
+        told.append(state)
+        raise RuntimeError("whoever is told of it fails")
+
+    publisher = ends.enter_context(
+        Publisher(settings(mosquitto.port), TOPICS, states=STATES, on_state=fails)
+    )
+    until(lambda: "connected" in told)
+    received: list[SoundEvent] = []
+    ends.enter_context(Subscriber(settings(mosquitto.port), received.append)).wait_connected(5)
+    for sample in range(3):
+        publisher.publish_event(event(sample))
+    assert publisher.flush(10)
+    until(lambda: len(received) == 3)
+    assert "fault in soundpost" in caplog.text
+
+
 def test_levels_are_sent_once_not_kept_and_dropped_while_offline(mosquitto, ends) -> None:
     publisher = ends.enter_context(Publisher(settings(mosquitto.port), TOPICS))
     publisher.wait_connected(5)
@@ -352,6 +372,31 @@ def test_levels_are_sent_once_not_kept_and_dropped_while_offline(mosquitto, ends
     assert TOPICS.level("mic0") not in retained(mosquitto.port)
     # Numbers of messages that nobody acknowledges are not kept for ever.
     until(lambda: not publisher._acknowledged_early and not publisher._unacknowledged)
+    until(lambda: not publisher._unwritten)
+
+
+def test_levels_do_not_hide_that_a_broker_acknowledges_nothing(mosquitto, ends) -> None:
+    wire = Wire(mosquitto.port)
+    ends.callback(wire.close)
+    told: list[str] = []
+    publisher = ends.enter_context(
+        Publisher(
+            settings(wire.port, ack_timeout_s=1.0),
+            TOPICS,
+            on_state=lambda _state, line: told.append(line),
+        )
+    )
+    publisher.wait_connected(5)
+    assert publisher.flush(5)
+    wire.deaf = True
+    publisher.publish_event(event())
+    deadline_s = time.monotonic() + 20
+    while not any("has not acknowledged 1 messages for 1 s" in line for line in told):
+        assert time.monotonic() < deadline_s, told
+        publisher.publish_level(level(-50.0))
+        time.sleep(0.05)
+    wire.deaf = False
+    until(lambda: publisher.queued == 0)
 
 
 def test_events_before_the_first_connection_arrive_in_order(mosquitto, ends) -> None:

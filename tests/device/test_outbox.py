@@ -32,12 +32,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device import disk_outbox as module
 from soundpost.device.clock import Moment
-from soundpost.device.disk_outbox import ROW_BYTES, DiskOutbox, OutboxSettings
+from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
 from soundpost.device.mqtt import BrokerSettings, Publisher, Subscriber
 from soundpost.device.outbox import MemoryOutbox, Queued
+from soundpost.device.outbox_file import ROW_BYTES
 from soundpost.device.topics import Topics
 
 PATIENCE_S = 30.0
@@ -446,18 +447,165 @@ def test_a_damaged_file_is_moved_aside(damage: str, where: OutboxSettings, caplo
         outbox.put(event(99))
         assert outbox.fault is None
     # As far as it can be read.
-    assert saved == list(range(len(saved)))
+    assert saved == sorted(set(saved))
     assert {"truncated": 10 < len(saved) < 60, "newer": len(saved) == 60}.get(damage, not saved)
     aside = Path(f"{where.path}.damaged")
     assert aside.read_bytes() == found
     (record,) = caplog.records
     assert record.message.startswith(f"outbox {where.path} is damaged (")
-    assert record.message.endswith(
+    assert (
         f"moved to {aside}, a new one is begun with the {len(saved)} messages that could be read"
-    )
+    ) in record.message
     assert "\n" not in record.message
     with DiskOutbox(where) as outbox:
         assert samples(outbox) == [*saved, 99]
+
+
+def middle_damaged(path: Path) -> None:
+    """Twenty pages in the middle of the file say nothing any more."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(b"\xff" * 4096 * 20)
+
+
+def filled(where: OutboxSettings, n_events: int) -> None:
+    """Many events, all in the database itself, nothing in its log."""
+    with DiskOutbox(where) as outbox:
+        for sample in range(n_events):
+            outbox.put(event(sample))
+
+
+def test_what_lies_behind_the_damage_is_read_and_the_rest_is_counted(
+    quick: OutboxSettings, caplog: Any
+) -> None:
+    filled(quick, 2_000)
+    middle_damaged(quick.path)
+    with DiskOutbox(quick) as outbox:
+        saved = samples(outbox)
+        # About five events and twenty entries of an index lie on a page.
+        assert 1_850 < len(saved) < 2_000
+        assert saved == sorted(saved)
+        assert saved[-1] == 1_999
+        assert len(saved) + outbox.dropped == 2_000
+        assert f"{outbox.dropped} could not, and are counted as dropped" in caplog.text
+
+
+def without_index(path: Path) -> None:
+    """The page that its index of ids begins with says nothing any more."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (page,) = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'outbox_id'"
+        ).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 64)
+
+
+def test_without_an_index_too_what_lies_behind_the_damage_is_read(quick: OutboxSettings) -> None:
+    filled(quick, 2_000)
+    without_index(quick.path)
+    with DiskOutbox(quick) as outbox:
+        assert samples(outbox) == list(range(2_000))
+    without_index(quick.path)
+    middle_damaged(quick.path)
+    with DiskOutbox(quick) as outbox:
+        saved = samples(outbox)
+        assert 1_850 < len(saved) < 2_000
+        assert saved == sorted(saved)
+        assert saved[-1] == 1_999
+
+
+def test_damage_while_it_is_used_loses_no_order(quick: OutboxSettings) -> None:
+    filled(quick, 2_000)
+    with DiskOutbox(quick) as outbox:
+        middle_damaged(quick.path)
+        outbox.put(event(2_000))
+        heard: list[int] = []
+        after = None
+        while found := outbox.items(after, 50):
+            heard += [queued.event.sample for queued in found]
+            after = found[-1].key
+        assert outbox.fault is None
+        assert heard == sorted(heard)
+        assert heard[-1] == 2_000
+        assert len(heard) + outbox.dropped == 2_001
+
+
+def test_on_a_full_disk_a_damaged_file_stays_until_it_can_be_rescued(
+    where: OutboxSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_EVERY_S", 0.0)
+    filled(where, 200)
+    without_index(where.path)
+    found = where.path.read_bytes()
+    # Neither the copy nor, with more room, the new file can be written.
+    for n_bytes in (40_000, len(found) + 5_000):
+        with file_size_limit(n_bytes), DiskOutbox(where) as outbox:
+            outbox.tend()
+            assert outbox.fault is not None
+            assert outbox.dropped == 0
+        assert where.path.read_bytes() == found
+        assert not [path for path in where.path.parent.iterdir() if ".sqlite3.d" in path.name]
+        assert not [path for path in where.path.parent.iterdir() if ".sqlite3.r" in path.name]
+    with file_size_limit(40_000):
+        outbox = DiskOutbox(where)
+        outbox.put(event(200))
+    with outbox:
+        outbox.tend()
+        assert outbox.fault is None
+        assert samples(outbox) == list(range(201))
+
+
+def test_a_rescue_that_is_cut_off_anywhere_is_done_again(
+    quick: OutboxSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of a name is the last thing that happens, in turn."""
+    filled(quick, 60)
+    with DiskOutbox(quick) as outbox:
+        outbox.put(event(60))
+        cut = copied(quick.path, tmp_path / "cut")
+    without_index(cut.path)
+    steps = 0
+    replace_name, unlink = Path.replace, Path.unlink
+
+    def step() -> None:
+        nonlocal steps
+        steps -= 1
+        if steps < 0:
+            raise KeyboardInterrupt
+
+    def replaced(path: Path, to: Any) -> Path:
+        step()
+        return replace_name(path, to)
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        step()
+        unlink(path, missing_ok=missing_ok)
+
+    for n_steps in range(100):
+        folder = tmp_path / str(n_steps)
+        there = copied(cut.path, folder)
+        steps = n_steps
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replaced)
+            patch.setattr(Path, "unlink", unlinked)
+            try:
+                DiskOutbox(there).close()
+            except KeyboardInterrupt:
+                whole = False
+            else:
+                whole = True
+        with DiskOutbox(there) as outbox:
+            assert samples(outbox) == list(range(61)), n_steps
+        assert {path.name.removeprefix(there.path.name) for path in folder.iterdir()} <= {
+            "",
+            ".lock",
+            ".damaged",
+            ".damaged-wal",
+        }
+        if whole:
+            break
+    assert n_steps > 5
 
 
 def test_an_empty_file_whose_log_is_not_is_damaged(where: OutboxSettings, tmp_path: Path) -> None:

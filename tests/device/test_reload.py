@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from soundpost.device.control import Control
 from soundpost.device.daemon import Daemon
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import BundleError, ConfigError, InputError, UsageError
+from soundpost.device.health import Health
 from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.overlay import Overlay, load_overlay
@@ -33,6 +35,7 @@ from soundpost.device.pipeline import Pipeline, ScoredWindow
 from soundpost.device.plan import SourcePlan, plan_sources
 from soundpost.device.reload import LIVE, SourceChanges, compare_plans, needs_restart
 from soundpost.device.settings import LevelSettings, ModelSettings, Settings, SourceSettings
+from soundpost.device.source_health import HEALTH_INTERVAL_S
 from soundpost.device.topics import Topics
 
 PATIENCE_S = 60.0
@@ -385,6 +388,26 @@ def test_what_cannot_be_used_leaves_it_as_it_was_and_health_says_why(
     assert_contiguous(sensor.watcher)
 
 
+@pytest.mark.parametrize("table", ["home_assistant", "clips"])
+def test_what_the_next_start_would_refuse_is_not_reloaded(
+    table: str, tmp_path: Path, playing: Path, tiny: ModuleType, tiny_bundle: Path
+) -> None:
+    """A new bundle, under the same name, without a label that the settings name."""
+    used = tmp_path / "used.bundle"
+    used.write_bytes(tiny_bundle.read_bytes())
+    more = f'[{table}]\nlabels = ["water drops"]\n' + ("enabled = true\n" * (table == "clips"))
+    path = write_settings(tmp_path, playing, used, 1, more)
+    sensor = Sensor(path)
+    plans = sensor.daemon.plans
+    write_other_bundle(used, tiny, ("clap", "smoke_alarm", "hoot"))
+    with pytest.raises(ConfigError, match=rf"\[{table}\] labels: .* has 'water drops'") as refused:
+        sensor.control.reload()
+    assert sensor.daemon.plans == plans
+    with pytest.raises(ConfigError) as at_start:
+        plan_sources(load_settings(path, environment={}))
+    assert str(at_start.value) == str(refused.value)
+
+
 def test_only_sources_that_change_begin_afresh(
     mosquitto: Any, collect: Any, tmp_path: Path, playing: Path, tiny_bundle: Path
 ) -> None:
@@ -420,6 +443,25 @@ def test_only_sources_that_change_begin_afresh(
     assert len(watcher.streams["new"]) == len(watcher.streams["gone"]) == 1
 
 
+def test_an_interpreter_goes_on_only_in_the_thread_that_has_it(
+    tmp_path: Path, playing: Path, tiny_bundle: Path
+) -> None:
+    """A source that is opened afresh begins while the old one may still be scoring."""
+
+    def plans(more: str, running: SourcePlan | None = None) -> SourcePlan:
+        path = write_settings(tmp_path, playing, tiny_bundle, 1883, more)
+        settings = load_settings(path, environment={})
+        (plan,) = plan_sources(settings, running={"mic0": running} if running else None)
+        return plan
+
+    first = plans("")
+    assert plans("[detector]\nmin_gap_s = 3.0\n", first).interpreter is first.interpreter
+    for change in ("channel = 0\n", "block_s = 0.05\n"):
+        again = plans(change, first)
+        assert again.bundle is first.bundle
+        assert again.interpreter is not first.interpreter
+
+
 def test_another_broker_gets_what_waited_and_the_old_one_is_told(
     start_mosquitto: Any, collect: Any, tmp_path: Path, playing: Path, tiny_bundle: Path
 ) -> None:
@@ -440,6 +482,26 @@ def test_another_broker_gets_what_waited_and_the_old_one_is_told(
 
 
 # ------------------------------------------------------------------------------------- pauses
+
+
+def test_a_resume_while_the_pause_is_being_told_is_obeyed_at_once(
+    mosquitto: Any, tmp_path: Path, playing: Path, tiny_bundle: Path
+) -> None:
+    sensor = Sensor(write_settings(tmp_path, playing, tiny_bundle, mosquitto.port))
+    watcher = sensor.watcher
+    resumed_s: list[float] = []
+
+    def resume(health: Health) -> None:
+        if health.state == "paused":
+            resumed_s.append(time.monotonic())
+            sensor.control.resume(None)
+
+    watcher.health = resume  # type: ignore[method-assign]
+    with sensor.run():
+        watcher.wait(lambda: watcher.heard_samples() > 0)
+        sensor.control.pause(None, None)
+        watcher.wait(lambda: len(watcher.streams["mic0"]) == 2)
+        assert time.monotonic() - resumed_s[0] < HEALTH_INTERVAL_S / 2
 
 
 def test_a_paused_source_is_closed_until_it_is_resumed(

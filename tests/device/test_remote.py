@@ -20,15 +20,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
+from soundpost.device import remote
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import InputError, UsageError
+from soundpost.device.mqtt import Publisher
 from soundpost.device.remote import (
     MAX_COMMAND_BYTES,
     RESULT_SCHEMA,
+    Remote,
     Request,
     TokenBucket,
     parse_request,
 )
-from soundpost.device.settings import COMMANDS
+from soundpost.device.settings import COMMANDS, CommandSettings
+from soundpost.device.topics import Topics
 
 PATIENCE_S = 60.0
 DEVICE = "porch-pi"
@@ -330,6 +335,75 @@ def test_commands_survive_a_broker_that_returns(
         assert again.ask("resume", {"id": "after"})["ok"]
     finally:
         again.close()
+
+
+# ----------------------------------------------------------------------- without a microphone
+
+
+class Obedient:
+    """A control that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self, _source: str | None, _duration_s: float | None) -> str:
+        self.told.append("pause")
+        return "mic0 paused"
+
+    def resume(self, _source: str | None) -> str:
+        self.told.append("resume")
+        return "mic0 listening"
+
+
+@pytest.fixture
+def obedient(mosquitto: Any) -> Iterator[tuple[Remote, Obedient]]:
+    control = Obedient()
+    settings = BrokerSettings(port=mosquitto.port)
+    with Publisher(settings, Topics("soundpost", DEVICE)) as publisher:
+        allowed = CommandSettings(enabled=True, per_minute=600)
+        listening = Remote(control, publisher, allowed)  # type: ignore[arg-type]
+        listening.start()
+        publisher.wait_connected(PATIENCE_S)
+        yield listening, control
+        listening.close()
+
+
+def ask_until_heard(asker: Asker) -> None:
+    """The subscription of a sensor may come after it is online."""
+    while not asker.answers("resume"):
+        asker.send("resume")
+        time.sleep(0.05)
+
+
+def test_a_name_of_any_length_leaves_it_listening(
+    obedient: tuple[Remote, Obedient], asker: Asker
+) -> None:
+    """The longest topic that MQTT has leaves no room for `/result` behind it."""
+    listening, _ = obedient
+    ask_until_heard(asker)
+    for n_bytes in (129, 65_528 - len(CMD), 65_529 - len(CMD), 65_534 - len(CMD)):
+        asker.send("a" * n_bytes)
+    assert asker.ask("a" * 128)["ok"] is False
+    assert asker.ask("pause", {"id": "after"})["ok"]
+    assert listening.refused == 4
+
+
+def test_an_id_that_is_always_the_same_is_obeyed_again_after_a_while(
+    obedient: tuple[Remote, Obedient], asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An automation has one text for each command: pause, resume, and on the next day pause."""
+    _, control = obedient
+    ask_until_heard(asker)
+    control.told.clear()
+    for _ in range(2):
+        assert asker.ask("pause", {"id": "fixed"})["message"] == "mic0 paused"
+    assert control.told == ["pause"]
+    # As if the while had passed.
+    monkeypatch.setattr(remote, "_REPEATED_S", 0.0)
+    for _ in range(2):
+        assert asker.ask("resume", {"id": "of resume"})["ok"]
+    assert asker.ask("pause", {"id": "of resume"})["ok"]
+    assert control.told == ["pause", "resume", "resume", "pause"]
 
 
 # --------------------------------------------------------------------------- soundpost command

@@ -604,7 +604,61 @@ def test_without_settings_no_sound_is_written(start: Start, tmp_path: Path, clap
     assert not [path for path in left if holds_sound(path.read_bytes(), clap_wav)]
 
 
+def test_a_folder_for_clips_that_cannot_be_used_does_not_stop_it(
+    start: Start, clap_wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("no folder")
+    sensor = start("--source", clap_wav, *CLIPS)
+    assert sensor.end() == 0
+    assert sum(" clap " in line for line in sensor.out) == 2
+    (line,) = [line for line in sensor.err if "kept" in line]
+    assert "kept: cannot hold clips (" in line
+    assert line.endswith("; it listens without clips, and tries again")
+
+
 def test_a_label_of_clips_that_no_bundle_has(start: Start) -> None:
     sensor = start("--check", "--set", "clips.enabled=true", "--set", "clips.labels=['clab']")
     assert sensor.end() == 2
-    assert sensor.err == ["settings: [clips] labels: no bundle has 'clab'; did you mean clap?"]
+    assert sensor.err == [
+        "settings: [clips] labels: no source's bundle has 'clab'; did you mean clap?"
+    ]
+
+
+def test_what_it_prints_may_go_nowhere(
+    running: ModuleType,
+    tiny_bundle: Path,
+    clap_wav: Path,
+    mosquitto: Any,
+    collect: Callable[[int], Any],
+    tmp_path: Path,
+) -> None:
+    """Its log lies on a full disk: broker and settings come back as if somebody read it."""
+    settings = tmp_path / "sensor.toml"
+    settings.write_text(f'''
+        device_id = "{running.DEVICE}"
+        [model]
+        bundle = "{tiny_bundle}"
+        [mqtt]
+        host = "127.0.0.1"
+        port = {mosquitto.port}
+        retry_min_s = 0.1
+        retry_max_s = 0.2
+        [source.mic0]
+        url = "file:{clap_wav}"
+        loop = true
+    ''')
+    nowhere = ["sh", "-c", 'exec "$@" > /dev/full 2> /dev/full', "sh"]
+    sensor = running.Sensor(["run", "--config", str(settings)], tmp_path, {}, under=nowhere)
+    try:
+        first = collect(mosquitto.port)
+        first.wait(lambda: len(first.events()) > 0)
+        mosquitto.kill()
+        mosquitto.start()
+        second = collect(mosquitto.port)
+        second.wait(lambda: len(second.events()) > 0)
+        settings.write_text(settings.read_text().replace("mic0", "yard"))
+        sensor.process.send_signal(signal.SIGHUP)
+        second.wait(lambda: len(second.events("yard")) > 0)
+    finally:
+        sensor.process.kill()
+        sensor.process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from soundpost.device.speech import SpeechGate, load_detector
 
 Sound = NDArray[np.float64]
 RATE_HZ = 16_000
+CORNERS = (speech._WIDE_HZ, speech._NARROW_HZ)
 DATA = Path(os.environ.get("SOUNDPOST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -105,6 +107,45 @@ def test_every_channel_is_judged(voices: dict[str, Sound], gate: SpeechGate) -> 
     dead = np.zeros(4 * RATE_HZ)
     assert gate.judge(pcm(dead, noises[0]), RATE_HZ) == "unjudged"
     assert gate.judge(pcm(dead, within(voices["es+f2"], noises[0])), RATE_HZ) == "speech"
+
+
+def test_pieces_of_a_long_sound_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = pcm(pink(75 * RATE_HZ))[:, 0]
+    sound[20 * RATE_HZ : 21 * RATE_HZ] //= 100
+    seams = [30 * RATE_HZ, 60 * RATE_HZ]
+
+    def views() -> list[NDArray[np.float32]]:
+        mono = speech._resampled(sound, 48_000)
+        bands = [speech._band(sound / np.float32(FULL_SCALE), corners) for corners in CORNERS]
+        return [mono, *bands, speech._levelled(bands[0])]
+
+    found = views()
+    monkeypatch.setattr(speech, "_PIECE", 1_000 * RATE_HZ)
+    for one, whole in zip(found, views(), strict=True):
+        # 80 dB below it.
+        assert np.abs(one - whole).max() < 1e-4 * np.abs(whole).max()
+        assert all(np.ptp(whole[at : at + 100]) > 0 for at in seams if at < len(whole))
+
+
+def test_a_voice_on_a_seam(
+    voices: dict[str, Sound], gate: SpeechGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "_PIECE", 2 * RATE_HZ)
+    noise = pink(6 * RATE_HZ)
+    assert gate.judge(pcm(noise), RATE_HZ) == "clear"
+    assert gate.judge(pcm(within(voices["en-gb"], noise, 1.5)), RATE_HZ) == "speech"
+
+
+def test_minutes_of_sound_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The detector itself takes none to speak of, and long.
+    monkeypatch.setattr(SpeechGate, "_chances", lambda _, samples: np.zeros(len(samples) // 512))
+    sound = np.full((120 * 48_000, 1), 300, np.int16)
+    judging = SpeechGate()
+    tracemalloc.start()
+    assert judging.judge(sound, 48_000) == "clear"
+    peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    assert peak_mb < 100
 
 
 def test_too_little_sound_is_not_judged(gate: SpeechGate) -> None:

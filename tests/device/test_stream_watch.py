@@ -62,6 +62,17 @@ def test_the_first_sound_ends_the_fault_and_zeros_count_anew() -> None:
         repeat(watch, ZEROS, 61)
 
 
+def test_zeros_of_the_channel_that_is_used_are_a_fault_whatever_the_others_hold() -> None:
+    """One input of an interface, its microphone unplugged, beside another that is in use."""
+    watch = ZeroWatch("mic", RATE_HZ, 3.0)
+    watch.channel = 1
+    repeat(watch, QUIET, 200)
+    assert watch.fault is None
+    watch.channel = 0
+    with pytest.raises(DigitalSilenceError, match=r"zeros on channel 0 for 3 s.*another channel"):
+        repeat(watch, QUIET, 61)
+
+
 def test_zeros_may_be_allowed() -> None:
     watch = ZeroWatch("mic", RATE_HZ, 0.0)
     for _ in range(10_000):

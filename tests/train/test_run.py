@@ -56,7 +56,7 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(recipe, tone_clips, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
-    subprocess.run(command(recipe, tone_clips, run), check=True, timeout=300)
+    subprocess.run(command(recipe, tone_clips, run), check=True, timeout=900)
     return run
 
 
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(
         process.send_signal(signal.SIGKILL)
         process.wait()
         epochs = len(metrics.read_text().splitlines())
-    subprocess.run(command(recipe, tone_clips, run), check=True, timeout=300)
+    subprocess.run(command(recipe, tone_clips, run), check=True, timeout=900)
     whole = load_file(finished / "model.safetensors")
     resumed = load_file(run / "model.safetensors")
     for name, value in whole.items():
@@ -116,7 +116,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_no_half_file(recipe, tone_clips
         command(recipe, tone_clips, run),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)),
     )
     assert done.returncode == 3
