@@ -70,7 +70,9 @@ class Detected(Event):
 def runs(active: NDArray[np.bool_]) -> NDArray[np.int64]:
     """First frame, and the frame after the last, of each run of True; (n_runs, 2)."""
     steps = np.diff(np.concatenate([[0], active.astype(np.int8), [0]]))
-    pairs: NDArray[np.int64] = np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], 1)
+    pairs: NDArray[np.int64] = np.stack(
+        [np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], 1
+    )
     return pairs
 
 
@@ -97,7 +99,9 @@ def event_strength(
     while first < len(found):
         # A chain of runs with bridged gaps; an event lasts to the end of its chain.
         last = first
-        while last + 1 < len(found) and _is_bridged(found[last, 1], found[last + 1, 0], hop_s, min_gap_s):
+        while last + 1 < len(found) and _is_bridged(
+            found[last, 1], found[last + 1, 0], hop_s, min_gap_s
+        ):
             last += 1
         chain_end = found[last, 1]
         height = 0.0

@@ -6,11 +6,11 @@
 | segment F1 | label active or not in each second | sed_scores_eval |
 | clip F1, mAP, mAUC | label somewhere in the recording | scikit-learn |
 | PSDS 1 and 2 | intersection with the reference, all thresholds | sed_scores_eval |
-| false alarms per hour | found events that lie less than a tenth on events of their label (the detection \
-criterion of PSDS 2) | sed_scores_eval |
+| false alarms per hour | found events not a tenth of which is on their label | sed_scores_eval |
 | onset delay | from an event's onset to when its start was known | here: no library has it |
 
-A macro figure is the mean over the labels that have a reference event; false alarms count for all
+The tenth is the detection criterion of PSDS 2: an alarm with inexact times is not a false one. A
+macro figure is the mean over the labels that have a reference event; false alarms count for all
 labels. Reference events of one label that touch or overlap in one recording are joined first: frame
 labels cannot tell them apart, and the library refuses them.
 """
@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,23 +27,31 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import InputError
 from soundpost.train.sed.decisions import Detected, FrameGrid, decide
+from soundpost.train.sed.judged import (
+    DECIMALS,
+    SEGMENT_S,
+    EventsOf,
+    Float64Array,
+    ScoresOf,
+    check_all_there,
+    check_found,
+    check_scenes,
+    check_scores,
+    join_events,
+    library_events,
+    library_scores,
+    library_seconds,
+    library_truth,
+    present_labels,
+)
 from soundpost.train.sed.scenes import Event, Scene
 from soundpost.train.sed.score_library import score_library
-
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-ScoresOf = Mapping[Path, FloatArray]
-EventsOf = Mapping[Path, Sequence[Event]]
 
 # Mesaros, Heittola and Virtanen, "Metrics for polyphonic sound event detection" (2016), with the
 # collars of DCASE task 4, which liang2021 uses.
 COLLARS = {"onset_collar": 0.2, "offset_collar": 0.2, "offset_collar_rate": 0.2}
-SEGMENT_S = 1.0
 FALSE_ALARM_SHARE = 0.1
-# The library compares times to this many decimals of a second.
-_DECIMALS = 6
 _HOUR_S = 3600.0
 
 
@@ -71,162 +78,6 @@ class PsdsScenario:
 # DCASE task 4 of 2021 to 2023: the first asks for exact times, the second for the right label.
 PSDS_1 = PsdsScenario("PSDS 1", 0.7, 0.7, None, 0.0)
 PSDS_2 = PsdsScenario("PSDS 2", 0.1, 0.1, 0.3, 0.5)
-
-
-def join_events(events: Sequence[Event]) -> tuple[Event, ...]:
-    """Events with those of one label that touch or overlap joined, by onset."""
-    joined: list[Event] = []
-    last: dict[str, int] = {}
-    for event in sorted(events, key=lambda event: (event.onset_s, event.label)):
-        place = last.get(event.label)
-        if place is not None and round(event.onset_s - joined[place].offset_s, _DECIMALS) <= 0:
-            before = joined[place]
-            end = max(before.offset_s, event.offset_s)
-            joined[place] = Event(event.label, before.onset_s, end)
-        else:
-            last[event.label] = len(joined)
-            joined.append(event)
-    return tuple(joined)
-
-
-# -------------------------------------------------------------------------------------- checks
-
-
-def check_scenes(scenes: Sequence[Scene], labels: Sequence[str]) -> None:
-    """InputError where recordings cannot be judged: none, without event times, a strange label."""
-    if not scenes:
-        raise InputError(
-            "no recordings to judge: the validation set is empty; give it strongly labelled "
-            "recordings, or leave a fold for it"
-        )
-    seen: set[Path] = set()
-    for scene in scenes:
-        if scene.path in seen:
-            raise InputError(f"{scene.path}: stands twice among the recordings; take one out")
-        seen.add(scene.path)
-        if scene.labelling != "strong":
-            raise InputError(
-                f"{scene.path}: has {scene.labelling} labels; events are judged on recordings with "
-                "onset and offset"
-            )
-        for event in scene.events:
-            if event.label not in labels:
-                known = ", ".join(labels[:5])
-                raise InputError(
-                    f"{scene.path}: an event of label {event.label}, which the model does not know "
-                    f"({known}{' ...' if len(labels) > 5 else ''}); map or drop it"
-                )
-            if not 0 <= event.onset_s < event.offset_s:
-                raise InputError(
-                    f"{scene.path}: event {event.label} from {event.onset_s:g} to "
-                    f"{event.offset_s:g} s; expected 0 <= onset < offset"
-                )
-    if not any(scene.events for scene in scenes):
-        raise InputError(
-            f"none of the {len(scenes)} recordings to judge has an event; add some that have"
-        )
-
-
-def check_scores(
-    scenes: Sequence[Scene], scores: ScoresOf, grid: FrameGrid, labels: Sequence[str]
-) -> None:
-    """InputError where a recording has no scores, or scores that do not fit it."""
-    _check_all_there(scenes, scores, "scores")
-    for scene in scenes:
-        found = scores[scene.path]
-        if found.ndim != 2 or found.shape[1] != len(labels) or not len(found):
-            raise InputError(
-                f"{scene.path}: scores of shape {found.shape}; expected (n_frames, {len(labels)})"
-            )
-        if not np.isfinite(found).all():
-            raise InputError(f"{scene.path}: scores that are not numbers; training has diverged?")
-        end_s = float(grid.edges_s(len(found))[-1])
-        if abs(end_s - scene.seconds) > SEGMENT_S:
-            raise InputError(
-                f"{scene.path}: {len(found)} frames of {1000 * grid.hop_s:g} ms end at {end_s:.2f} "
-                f"s, the recording at {scene.seconds:.2f} s; is the hop right?"
-            )
-
-
-def _check_all_there(scenes: Sequence[Scene], given: Mapping[Path, Any], what: str) -> None:
-    missing = [scene.path for scene in scenes if scene.path not in given]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{missing[0]}{more}: no {what}; run the model on every recording that is judged"
-        )
-
-
-def _check_found(scenes: Sequence[Scene], found: EventsOf, labels: Sequence[str]) -> None:
-    _check_all_there(scenes, found, "found events (an empty list where there are none)")
-    for scene in scenes:
-        events = sorted(found[scene.path], key=lambda event: (event.label, event.onset_s))
-        for event in events:
-            if event.label not in labels:
-                raise InputError(f"{scene.path}: found an event of an unknown label {event.label}")
-            if not 0 <= event.onset_s < event.offset_s:
-                raise InputError(
-                    f"{scene.path}: found {event.label} from {event.onset_s:g} to "
-                    f"{event.offset_s:g} s; expected 0 <= onset < offset"
-                )
-        for one, next_one in zip(events, events[1:], strict=False):
-            if one.label == next_one.label and (
-                round(next_one.onset_s - one.offset_s, _DECIMALS) <= 0
-            ):
-                raise InputError(
-                    f"{scene.path}: found events of {one.label} touch or overlap at "
-                    f"{next_one.onset_s:g} s; join them"
-                )
-
-
-# ---------------------------------------------------------------------------- to the library
-
-
-def present_labels(scenes: Sequence[Scene], labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels that have a reference event, in their order."""
-    there = {event.label for scene in scenes for event in scene.events}
-    return tuple(label for label in labels if label in there)
-
-
-def library_truth(
-    scenes: Sequence[Scene], labels: Sequence[str]
-) -> dict[str, list[tuple[float, float, str]]]:
-    """Reference events of these labels as sed_scores_eval takes them."""
-    return {
-        str(scene.path): [
-            (event.onset_s, event.offset_s, event.label)
-            for event in join_events(scene.events)
-            if event.label in labels
-        ]
-        for scene in scenes
-    }
-
-
-def library_seconds(scenes: Sequence[Scene]) -> dict[str, float]:
-    """Lengths of the recordings as sed_scores_eval takes them."""
-    return {str(scene.path): scene.seconds for scene in scenes}
-
-
-def library_scores(
-    scores: NDArray[Any], edges_s: Float64Array, labels: Sequence[str]
-) -> Any:
-    """Scores (n_frames, n_labels) of one recording as sed_scores_eval takes them."""
-    score_library()
-    from sed_scores_eval.base_modules.scores import create_score_dataframe
-
-    return create_score_dataframe(np.asarray(scores, np.float64), edges_s, list(labels))
-
-
-def _library_events(scene: Scene, events: Sequence[Event], labels: Sequence[str]) -> Any:
-    """Found events as scores of 0 and 1 on the stretches between their ends."""
-    kept = [event for event in events if event.label in labels]
-    ends = [0.0, scene.seconds] + [t for event in kept for t in (event.onset_s, event.offset_s)]
-    edges = np.unique(np.round(ends, _DECIMALS))
-    active = np.zeros((len(edges) - 1, len(labels)))
-    for event in kept:
-        start, stop = np.searchsorted(edges, np.round([event.onset_s, event.offset_s], _DECIMALS))
-        active[start:stop, labels.index(event.label)] = 1.0
-    return library_scores(active, edges, labels)
 
 
 # ------------------------------------------------------------------------------ found events
@@ -262,7 +113,7 @@ def onset_delays(scenes: Sequence[Scene], found: EventsOf) -> dict[str, list[flo
                     one
                     for one in left
                     if one.label == event.label
-                    and round(one.onset_s - earliest, _DECIMALS) >= 0
+                    and round(one.onset_s - earliest, DECIMALS) >= 0
                     and one.onset_s < event.offset_s
                 ),
                 None,
@@ -319,7 +170,7 @@ def event_f1_of(
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Event F1, precision and recall of each label that has a reference event."""
     present = present_labels(scenes, labels)
-    scores = {str(s.path): _library_events(s, found[s.path], present) for s in scenes}
+    scores = {str(s.path): library_events(s, found[s.path], present) for s in scenes}
     f1, precision, recall, _ = score_library().collar_based.fscore(
         scores, library_truth(scenes, present), threshold=0.5, **COLLARS
     )
@@ -331,7 +182,7 @@ def false_alarms_of(
 ) -> dict[str, int]:
     """Number of false alarms of each label."""
     present = present_labels(scenes, labels)
-    scores = {str(s.path): _library_events(s, found[s.path], present) for s in scenes}
+    scores = {str(s.path): library_events(s, found[s.path], present) for s in scenes}
     *_, statistics = score_library().intersection_based.fscore(
         scores,
         library_truth(scenes, present),
@@ -353,9 +204,7 @@ def count_events(lists: Sequence[Sequence[Event]], labels: Sequence[str]) -> dic
     return counts
 
 
-def event_figures(
-    scenes: Sequence[Scene], found: EventsOf, labels: Sequence[str]
-) -> EventFigures:
+def event_figures(scenes: Sequence[Scene], found: EventsOf, labels: Sequence[str]) -> EventFigures:
     """Judge found events against the reference.
 
     Parameters
@@ -370,11 +219,11 @@ def event_figures(
         vocabulary, inverted times, found events of one label that overlap.
     """
     check_scenes(scenes, labels)
-    _check_found(scenes, found, labels)
+    check_found(scenes, found, labels)
     present = present_labels(scenes, labels)
     f1, precision, recall = event_f1_of(scenes, found, labels)
     segment_f1, *_ = score_library().segment_based.fscore(
-        {str(s.path): _library_events(s, found[s.path], present) for s in scenes},
+        {str(s.path): library_events(s, found[s.path], present) for s in scenes},
         library_truth(scenes, present),
         library_seconds(scenes),
         threshold=0.5,
@@ -413,7 +262,10 @@ class ClipTagFigures:
 
 
 def clip_tag_figures(
-    tags: Sequence[frozenset[str]], clip_scores: NDArray[Any], threshold: float, labels: Sequence[str]
+    tags: Sequence[frozenset[str]],
+    clip_scores: NDArray[Any],
+    threshold: float,
+    labels: Sequence[str],
 ) -> ClipTagFigures:
     """Judge clip scores.
 
@@ -464,7 +316,7 @@ def psds_figures(
     *,
     n_jobs: int = 1,
 ) -> PsdsFigures:
-    """Polyphonic sound detection score over all thresholds, of the labels with a reference event."""
+    """PSDS over all thresholds, of the labels that have a reference event."""
     check_scenes(scenes, labels)
     check_scores(scenes, scores, grid, labels)
     present = present_labels(scenes, labels)
@@ -596,7 +448,7 @@ def sed_figures(
     classes : onset, release, minimum duration and gap of each label (train/sed/thresholds.py)
     found : events, where something else decided them; by default `decide` does
     clip_scores : (n_labels,) of each recording, such as a tagging branch's; by default the highest
-        frame score, and then the label's own onset threshold says whether it sounds
+        frame score for mAP and mAUC, and a label sounds where an event of it was found
     clip_threshold : on clip_scores where they are given
     n_jobs : processes for PSDS
 
@@ -621,7 +473,7 @@ def sed_figures(
             clip_tag_figures(tags, heard, 0.5, labels).f1, clips.average_precision, clips.auc
         )
     else:
-        _check_all_there(scenes, clip_scores, "clip scores")
+        check_all_there(scenes, clip_scores, "clip scores")
         stacked = np.stack([clip_scores[scene.path] for scene in scenes])
         clips = clip_tag_figures(tags, stacked, clip_threshold, labels)
     return SedFigures(
@@ -630,50 +482,3 @@ def sed_figures(
         psds_figures(scenes, scores, grid, labels, PSDS_1, n_jobs=n_jobs),
         psds_figures(scenes, scores, grid, labels, PSDS_2, n_jobs=n_jobs),
     )
-
-
-# --------------------------------------------------------------------------------- confusion
-
-
-def segment_confusion(
-    scenes: Sequence[Scene], found: EventsOf, labels: Sequence[str]
-) -> NDArray[np.int64]:
-    """Confusion of labels that may sound at once, counted over segments of one second.
-
-    Returns
-    -------
-    (n_labels + 1, n_labels + 1) int64, the reference by row; the last row and column are "nothing"
-        (t, t): segments in which t sounds and is detected. (t, p): t sounds and is missed while p
-        is detected and does not sound. (t, nothing): t is missed, and nothing false is detected.
-        (nothing, p): p is detected falsely, and nothing is missed. A segment counts in every cell
-        whose sentence is true of it, so a row may add up to more than its segments.
-    """
-    check_scenes(scenes, labels)
-    _check_found(scenes, found, labels)
-    n = len(labels)
-    counts: NDArray[np.int64] = np.zeros((n + 1, n + 1), np.int64)
-    for scene in scenes:
-        n_segments = math.ceil(round(scene.seconds / SEGMENT_S, _DECIMALS))
-        truth = active_segments(scene.events, n_segments, labels)
-        said = active_segments(found[scene.path], n_segments, labels)
-        for there, heard in zip(truth, said, strict=True):
-            counts[np.flatnonzero(there & heard), np.flatnonzero(there & heard)] += 1
-            missed, wrong = np.flatnonzero(there & ~heard), np.flatnonzero(heard & ~there)
-            # Without any, index n: "nothing".
-            rows = missed if len(missed) else np.array([n])
-            columns = wrong if len(wrong) else np.array([n])
-            if len(missed) or len(wrong):
-                counts[np.ix_(rows, columns)] += 1
-    return counts
-
-
-def active_segments(
-    events: Sequence[Event], n_segments: int, labels: Sequence[str]
-) -> NDArray[np.bool_]:
-    """Whether each label sounds in each segment of one second, (n_segments, n_labels)."""
-    active = np.zeros((n_segments, len(labels)), bool)
-    for event in events:
-        first = math.floor(round(event.onset_s / SEGMENT_S, _DECIMALS))
-        last = math.ceil(round(event.offset_s / SEGMENT_S, _DECIMALS))
-        active[first:last, labels.index(event.label)] = True
-    return active

@@ -16,19 +16,21 @@ import numpy as np
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import InputError
-from soundpost.train.sed.decisions import FrameGrid, decide, event_strength
-from soundpost.train.sed.metrics import (
-    COLLARS,
+from soundpost.train.sed.decisions import FrameGrid, decide, event_strength, runs
+from soundpost.train.sed.judged import (
     ScoresOf,
     check_scenes,
     check_scores,
+    library_scores,
+    library_truth,
+    present_labels,
+)
+from soundpost.train.sed.metrics import (
+    COLLARS,
     delay_figures,
     event_f1_of,
     false_alarms_of,
-    library_scores,
-    library_truth,
     onset_delays,
-    present_labels,
 )
 from soundpost.train.sed.scenes import Scene
 from soundpost.train.sed.score_library import score_library
@@ -73,8 +75,8 @@ def choose_thresholds(
     Returns
     -------
     tuple of ChosenThreshold
-        In the order of the classes. Among equals the pair with the highest precision, then the
-        highest release.
+        In the order of the classes. Among equals the pair in the middle of the widest range of
+        onset thresholds: the one that other recordings will upset least.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def _choose(
     labels = (settings.label,)
     truth = library_truth(scenes, labels)
     edges_s = {scene.path: grid.edges_s(len(scores[scene.path])) for scene in scenes}
-    best: tuple[float, float, float] = (-1.0, -1.0, -1.0)
+    best = (-1.0, -1.0)
     chosen: ChosenThreshold | None = None
     for release in releases:
         tables = {
@@ -125,22 +127,22 @@ def _choose(
         }
         curve = score_library().collar_based.fscore_curve(tables, truth, **COLLARS)
         f1, precision, recall, below, statistics = curve[settings.label]
-        # Point k holds for onset thresholds from below[k - 1], itself left out, up to below[k];
-        # strengths below release are zero.
-        for k in np.flatnonzero(f1 >= f1.max() - _SAME):
-            if not 0 < below[k] <= 1:
-                continue
-            rank = (round(float(f1[k]), 9), float(precision[k]), release)
+        # Point k holds for onset thresholds above below[k - 1] up to below[k]; strengths under
+        # release are zero, and the last point, without an event, is at infinity.
+        lowest = np.maximum(np.concatenate([[0.0], below[:-1]]), release)
+        usable = (below >= release) & (below <= 1)
+        for first, stop in runs(usable & (f1 >= f1[usable].max(initial=0.0) - _SAME)):
+            width = float(below[stop - 1] - lowest[first])
+            rank = (round(float(f1[first]), 9), width)
             if rank > best:
-                lowest = max(release, float(below[k - 1]) if k else 0.0)
                 best = rank
                 chosen = ChosenThreshold(
                     dataclasses.replace(
-                        settings, onset=(lowest + float(below[k])) / 2, release=release
+                        settings, onset=float(lowest[first]) + width / 2, release=release
                     ),
-                    float(f1[k]),
-                    float(precision[k]),
-                    float(recall[k]),
+                    float(f1[first]),
+                    float(precision[first]),
+                    float(recall[first]),
                     int(statistics["n_ref"]),
                 )
     if chosen is None:
