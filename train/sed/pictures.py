@@ -22,13 +22,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
-from soundpost.train.sed.decisions import FrameGrid
+from soundpost.train.sed.decisions import Detected, FrameGrid
 from soundpost.train.sed.metrics import PsdsFigures
 from soundpost.train.sed.scenes import Event, Scene
 from soundpost.train.sed.thresholds import TradePoint
@@ -41,6 +41,10 @@ _DB = 20 / math.log(10)
 _FREQUENCIES_HZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 # What a picture of a recording shows at most; the highest scores first.
 _MAX_ROWS = 8
+_MAX_TICKS = 15
+# A label that neither sounds nor is found has a row where its score comes this close to the onset
+# threshold, and to one.
+_NEAR_SHARE, _NEAR_SCORE = 0.5, 0.2
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -77,7 +81,11 @@ def draw_segment_confusion(counts: NDArray[np.int64], labels: Sequence[str], pat
         )
     axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), names)
-    axes.set(xlabel="detected instead", ylabel="in the reference")
+    axes.set(xlabel="detected", ylabel="in the reference")
+    axes.set_xticks(np.arange(n) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n) - 0.5, minor=True)
+    axes.grid(which="minor", color="#D8D8D8", lw=0.5)
+    axes.tick_params(which="minor", length=0)
     # "Nothing" is no label: it stands apart.
     axes.axhline(n - 1.5, color=BLACK, lw=1)
     axes.axvline(n - 1.5, color=BLACK, lw=1)
@@ -137,16 +145,10 @@ def draw_psd_roc(figures: Sequence[PsdsFigures], path: Path) -> None:
         # Low curves leave room above, high ones below.
         place = "upper left" if len(y) and y[-1] < 0.35 else "lower right"
         axes.legend(handles=handles, title="area", loc=place, fontsize=8, title_fontsize=8)
-        triggers = (
-            f", cross triggers {psds.scenario.cross_weight:g}"
-            if psds.scenario.cross_trigger is not None
-            else ""
-        )
-        axes.set_title(
-            f"{psds.scenario.name}: {psds.score:.3f}\n"
-            f"(intersection {psds.scenario.detection:g}{triggers})",
-            fontsize=10,
-        )
+        overlap = f"overlap of at least {100 * psds.scenario.detection:.0f} %"
+        if psds.scenario.cross_trigger is not None:
+            overlap += f", cross triggers at weight {psds.scenario.cross_weight:g}"
+        axes.set_title(f"{psds.scenario.name}: {psds.score:.3f}\n{overlap}", fontsize=10)
         axes.set(
             xlim=(0, end),
             ylim=(0, 1.02),
@@ -278,9 +280,10 @@ def draw_recording(shown: PicturedRecording, path: Path) -> None:
         np.interp(ticks, centres, np.arange(len(centres))),
         [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in ticks],
     )
-    axes.set_ylabel("log-mel")
+    axes.set_ylabel("frequency")
     axes.set_title(shown.scene.path.name, fontsize=10, loc="left")
-    figure.colorbar(image, ax=panels[:, 0].tolist(), label="mel magnitude (dB)", pad=0.01)
+    bar = axes.inset_axes((1.01, 0.0, 0.015, 1.0))
+    figure.colorbar(image, cax=bar, label="mel magnitude (dB)")
     middles_s = (edges_s[:-1] + edges_s[1:]) / 2
     for axes, index in zip(panels[1:, 0], rows, strict=True):
         settings = shown.classes[index]
@@ -306,23 +309,28 @@ def draw_recording(shown: PicturedRecording, path: Path) -> None:
                     lw=5,
                     solid_capstyle="butt",
                 )
+                if isinstance(event, Detected) and math.isfinite(event.decided_s):
+                    axes.plot(event.decided_s, -0.17, "|", color=BLACK, ms=9, mew=1.6)
         axes.set(ylim=(-0.32, 1.32), yticks=(0, 1))
         axes.set_ylabel(
-            textwrap.fill(_readable(settings.label), 14), rotation=0, ha="right", va="center"
+            textwrap.fill(_readable(settings.label), 12), rotation=0, ha="right", va="center"
         )
         axes.grid(axis="x", alpha=0.3)
     bottom = panels[-1, 0]
-    bottom.set(xlim=(0, max(shown.scene.seconds, edges_s[-1])), xlabel="time (s)")
+    if shown.scene.seconds <= 2 * _MAX_TICKS:
+        bottom.xaxis.set_major_locator(MultipleLocator(1 if shown.scene.seconds <= 12 else 2))
+    bottom.set(xlim=(0, shown.scene.seconds), xlabel="time (s)")
     figure.legend(
         handles=[
             Patch(color=BLUE, label="reference"),
             Patch(color=ORANGE, label="detected"),
+            Line2D([], [], color=BLACK, marker="|", ms=9, mew=1.6, ls="", label="start message"),
             Line2D([], [], color=BLACK, lw=1, label="score"),
             Line2D([], [], color=GREY, lw=1, ls="--", label="onset threshold"),
             Line2D([], [], color=GREY, lw=1, ls=":", label="release threshold"),
         ],
         loc="outside upper right",
-        ncols=5,
+        ncols=6,
         fontsize=9,
         frameon=False,
     )

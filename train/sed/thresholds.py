@@ -75,8 +75,8 @@ def choose_thresholds(
     Returns
     -------
     tuple of ChosenThreshold
-        In the order of the classes. Among equals the pair in the middle of the widest range of
-        onset thresholds: the one that other recordings will upset least.
+        In the order of the classes. Among equals the release threshold in the middle, and the
+        middle of its widest range of onset thresholds: what other recordings upset least.
 
     Raises
     ------
@@ -108,9 +108,8 @@ def _choose(
     labels = (settings.label,)
     truth = library_truth(scenes, labels)
     edges_s = {scene.path: grid.edges_s(len(scores[scene.path])) for scene in scenes}
-    best = (-1.0, -1.0)
-    chosen: ChosenThreshold | None = None
-    for release in releases:
+    choices: list[ChosenThreshold] = []
+    for release in sorted(releases):
         tables = {
             str(scene.path): library_scores(
                 event_strength(
@@ -131,25 +130,27 @@ def _choose(
         # release are zero, and the last point, without an event, is at infinity.
         lowest = np.maximum(np.concatenate([[0.0], below[:-1]]), release)
         usable = (below >= release) & (below <= 1)
-        for first, stop in runs(usable & (f1 >= f1[usable].max(initial=0.0) - _SAME)):
-            width = float(below[stop - 1] - lowest[first])
-            rank = (round(float(f1[first]), 9), width)
-            if rank > best:
-                best = rank
-                chosen = ChosenThreshold(
-                    dataclasses.replace(
-                        settings, onset=float(lowest[first]) + width / 2, release=release
-                    ),
-                    float(f1[first]),
-                    float(precision[first]),
-                    float(recall[first]),
-                    int(statistics["n_ref"]),
-                )
-    if chosen is None:
-        # No score reaches any release threshold: nothing that could be chosen finds an event.
-        n_reference = sum(map(len, truth.values()))
-        return ChosenThreshold(settings, 0.0, 0.0, 0.0, n_reference)
-    return chosen
+        best = f1[usable].max(initial=0.0)
+        if best == 0:
+            continue
+        ranges = runs(usable & (f1 >= best - _SAME))
+        first, stop = max(ranges, key=lambda ends: float(below[ends[1] - 1] - lowest[ends[0]]))
+        onset = float(lowest[first] + below[stop - 1]) / 2
+        choices.append(
+            ChosenThreshold(
+                dataclasses.replace(settings, onset=onset, release=release),
+                float(f1[first]),
+                float(precision[first]),
+                float(recall[first]),
+                int(statistics["n_ref"]),
+            )
+        )
+    if not choices:
+        # No pair finds an event: nothing speaks against what was set.
+        return ChosenThreshold(settings, 0.0, 0.0, 0.0, sum(map(len, truth.values())))
+    highest = max(choice.event_f1 for choice in choices)
+    equals = [choice for choice in choices if choice.event_f1 >= highest - _SAME]
+    return equals[len(equals) // 2]
 
 
 @dataclass(frozen=True)

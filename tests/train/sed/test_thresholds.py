@@ -75,6 +75,8 @@ def test_the_middle_of_what_separates():
     scenes = [strong("a.wav", Event("dog", 2.0, 4.0))]
     dog, tap = choose_thresholds(scenes, {Path("a.wav"): frames}, GRID, classes(onset=0.7))
     assert dog.event_f1 == 1.0
+    # Of the releases up to .8, that in the middle is .35, and onset lies between .4 and .8.
+    assert dog.settings.release == 0.35
     assert dog.settings.onset == pytest.approx(0.6)
     # Other settings stay, and so do those of a label without an event, which says so.
     assert dog.settings.min_gap_s == 0.1
