@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def runs(active: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def event_strength(
-    scores: FloatArray, release: float, hop_s: float, min_duration_s: float, min_gap_s: float
+    scores: NDArray[Any], release: float, hop_s: float, min_duration_s: float, min_gap_s: float
 ) -> Float64Array:
     """Score whose plain threshold at `onset` gives the detector's events of (onset, release).
 

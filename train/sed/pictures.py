@@ -281,7 +281,8 @@ def draw_recording(shown: PicturedRecording, path: Path) -> None:
         [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in ticks],
     )
     axes.set_ylabel("frequency")
-    axes.set_title(shown.scene.path.name, fontsize=10, loc="left")
+    silent = "" if rows else ": no reference event, nothing detected"
+    axes.set_title(shown.scene.path.name + silent, fontsize=10, loc="left")
     bar = axes.inset_axes((1.01, 0.0, 0.015, 1.0))
     figure.colorbar(image, cax=bar, label="mel magnitude (dB)")
     middles_s = (edges_s[:-1] + edges_s[1:]) / 2
@@ -348,7 +349,8 @@ def _rows(shown: PicturedRecording) -> list[int]:
     kept = [
         index
         for index in order
-        if shown.classes[index].label in there or highest[index] >= 0.5 * shown.classes[index].onset
+        if shown.classes[index].label in there
+        or highest[index] >= max(_NEAR_SHARE * shown.classes[index].onset, _NEAR_SCORE)
     ]
     return sorted(kept[:_MAX_ROWS])
 
