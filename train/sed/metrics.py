@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from soundpost.device.detector import ClassSettings
+from soundpost.device.errors import InputError
 from soundpost.train.sed.decisions import Detected, FrameGrid, decide
 from soundpost.train.sed.judged import (
     DECIMALS,
@@ -474,6 +475,12 @@ def sed_figures(
         )
     else:
         check_all_there(scenes, clip_scores, "clip scores")
+        for scene in scenes:
+            if clip_scores[scene.path].shape != (len(labels),):
+                raise InputError(
+                    f"{scene.path}: clip scores of shape {clip_scores[scene.path].shape}; expected "
+                    f"({len(labels)},)"
+                )
         stacked = np.stack([clip_scores[scene.path] for scene in scenes])
         clips = clip_tag_figures(tags, stacked, clip_threshold, labels)
     return SedFigures(

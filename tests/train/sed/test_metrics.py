@@ -86,7 +86,7 @@ def sed_eval_of(metrics_class, scenes, found, labels, **options):
 
 
 @given(RECORDINGS)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_event_and_segment_f1_are_those_of_sed_eval(recordings):
     scenes = [
         Scene(Path(f"{i}.wav"), "strong", SECONDS, tuple(reference))
@@ -119,7 +119,7 @@ def test_event_and_segment_f1_are_those_of_sed_eval(recordings):
 
 
 @given(RECORDINGS)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_a_perfect_detector_gives_one_everywhere(recordings):
     references = [reference for reference, _ in recordings]
     # An event that begins where the clip does, and one that ends where it ends.
@@ -354,3 +354,24 @@ def test_bad_input_is_named(scenes, scores, message):
 def test_bad_found_events_are_named(found, message):
     with pytest.raises(InputError, match=message):
         event_figures(GOOD, found, LABELS)
+
+
+def test_clip_scores_take_the_place_of_frames():
+    scenes = [scene("a.wav", ("dog", 1.0, 2.0)), scene("b.wav", ("tap", 1.0, 2.0))]
+    frames = np.zeros((60, 3), np.float32)
+    frames[10:20, 1] = 0.9
+    scores = {Path("a.wav"): frames, Path("b.wav"): frames}
+    classes = [settings_of(label) for label in LABELS]
+    # The frames hear a dog in both: one half right, F1 2/3, and no tap.
+    by_frames = sed_figures(scenes, scores, GRID, classes).clips
+    assert by_frames.f1 == {"dog": pytest.approx(2 / 3), "tap": 0.0}
+    assert by_frames.auc["dog"] == pytest.approx(0.5)
+    tags = {Path("a.wav"): np.array([0, 0.8, 0.1]), Path("b.wav"): np.array([0, 0.2, 0.3])}
+    by_tags = sed_figures(
+        scenes, scores, GRID, classes, clip_scores=tags, clip_threshold=0.25
+    ).clips
+    assert by_tags.f1 == {"dog": 1.0, "tap": 1.0}
+    assert by_tags.auc["dog"] == 1.0
+    tags[Path("b.wav")] = np.zeros(2)
+    with pytest.raises(InputError, match=r"b\.wav: clip scores of shape \(2,\); expected \(3,\)"):
+        sed_figures(scenes, scores, GRID, classes, clip_scores=tags)
