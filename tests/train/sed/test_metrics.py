@@ -197,6 +197,13 @@ def test_delay_ends_with_the_decision():
     }
 
 
+def test_one_start_answers_one_event():
+    # It begins within the first dog and within the collar of the second.
+    scenes = [scene("a.wav", ("dog", 1.0, 2.0), ("dog", 2.1, 3.0))]
+    found = {Path("a.wav"): [Event("dog", 1.95, 3.0)]}
+    assert onset_delays(scenes, found) == {"dog": [pytest.approx(0.95), math.inf]}
+
+
 def test_reference_events_that_touch_or_overlap_are_one():
     events = [Event("dog", 2.0, 3.0), Event("tap", 2.5, 3.0), Event("dog", 0.0, 1.0)]
     assert join_events(events) == (events[2], events[0], events[1])
