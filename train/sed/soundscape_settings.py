@@ -47,7 +47,8 @@ class SoundscapeSettings:
     most_at_once : events that may sound at the same time; of one label never more than one, with
         apart_s between two
     stationary_s : range of the length of a stationary sound
-    snr_db : range of an event's mean power within its label over the background's, of the whole recording
+    snr_db : range of an event's mean power within its label, over the background's in the whole
+        recording
     background_dbfs : range of the background's level, dB of full scale
     """
 
@@ -123,7 +124,7 @@ def _check(settings: SoundscapeSettings, where: str) -> None:
         (0 <= settings.empty_share < 1, "empty_share", settings.empty_share, "0 to below 1"),
         (settings.apart_s >= 0, "apart_s", settings.apart_s, "at least 0"),
         (
-            0.1 <= low_s and high_s <= settings.seconds,
+            low_s >= 0.1 and high_s <= settings.seconds,
             "stationary_s",
             list(settings.stationary_s),
             f"within 0.1 and seconds ({settings.seconds:g})",
@@ -138,7 +139,7 @@ def _check(settings: SoundscapeSettings, where: str) -> None:
         (0 <= room.share <= 1, "room.share", room.share, "0 to 1"),
         (room.rooms >= 1, "room.rooms", room.rooms, "at least 1"),
         (
-            0.1 <= room.rt60_s[0] and room.rt60_s[1] <= 1.0,
+            room.rt60_s[0] >= 0.1 and room.rt60_s[1] <= 1.0,
             "room.rt60_s",
             list(room.rt60_s),
             "within 0.1 and 1.0",

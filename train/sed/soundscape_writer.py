@@ -174,8 +174,16 @@ def _write_credits(out: Path, parts: dict[str, list[Plan]], material: Material, 
         clip = material.clips[index]
         name = clip.path.relative_to(data).as_posix()
         writer.writerow(
-            (name, clip.label, clip.fold, clip.group)
-            + (clip.licence, clip.attribution, split, count)
+            (
+                name,
+                clip.label,
+                clip.fold,
+                clip.group,
+                clip.licence,
+                clip.attribution,
+                split,
+                count,
+            )
         )
     write_atomically(out / CREDITS_FILE, text.getvalue().encode())
 
