@@ -84,6 +84,8 @@ class Batches:
             kind: np.array([i for i, scene in enumerate(scenes) if scene.labelling == kind])
             for kind in _KINDS
         }
+        # The order of the cycle that a kind is in, which only saves making it again.
+        self._orders: dict[Labelling, tuple[int, NDArray[np.int64]]] = {}
         self._wanted = (settings.strong, settings.weak, settings.unlabelled)
         for kind, wanted in zip(_KINDS, self._wanted, strict=True):
             if wanted and not len(self._of_kind[kind]):
@@ -106,8 +108,12 @@ class Batches:
         """The recording that is drawn as the n-th of its kind since the run began."""
         of_kind = self._of_kind[kind]
         cycle, position = divmod(number, len(of_kind))
-        key = [self.settings.seed, _ORDER, _KINDS.index(kind), cycle]
-        return int(of_kind[np.random.default_rng(key).permutation(len(of_kind))[position]])
+        held = self._orders.get(kind)
+        if held is None or held[0] != cycle:
+            key = [self.settings.seed, _ORDER, _KINDS.index(kind), cycle]
+            held = cycle, np.random.default_rng(key).permutation(of_kind)
+            self._orders[kind] = held
+        return int(held[1][position])
 
     def batch(self, epoch: int, number: int) -> SceneBatch:
         """One batch, with its variations."""
@@ -228,8 +234,8 @@ def _mixed(
     front_end = features.front_end
     log_mel = batch.log_mel.clone()
     both = batch.log_mel[rows].exp() + batch.log_mel[others].exp() - front_end.log_offset
-    floor = min(front_end.log_offset, float(np.exp(front_end.clamp_low)))
-    log_mel[rows] = both.clamp_(min=floor).log_().clamp_(front_end.clamp_low, front_end.clamp_high)
+    lowest = float(np.exp(front_end.clamp_low))
+    log_mel[rows] = both.clamp_(min=lowest).log_().clamp_(max=front_end.clamp_high)
     frames, tags = batch.frame_targets.clone(), batch.clip_targets.clone()
     frames[rows] = torch.maximum(batch.frame_targets[rows], batch.frame_targets[others])
     tags[rows] = torch.maximum(batch.clip_targets[rows], batch.clip_targets[others])

@@ -62,8 +62,9 @@ def _scale(front_end: FrontEnd) -> tuple[float, float]:
 def encode(values: FloatArray, front_end: FrontEnd) -> NDArray[np.int16]:
     """int16 codes of log-mel values, to the nearest step of the clamped range."""
     centre, step = _scale(front_end)
-    codes = np.round((values.astype(np.float64) - centre) / step)
-    return np.clip(codes, -_HALF_RANGE, _HALF_RANGE).astype(np.int16)
+    steps = np.round((values.astype(np.float64) - centre) / step)
+    codes: NDArray[np.int16] = np.clip(steps, -_HALF_RANGE, _HALF_RANGE).astype(np.int16)
+    return codes
 
 
 def open_features(
@@ -119,7 +120,7 @@ def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         codes = np.load(path, mmap_mode="r")
     except (OSError, ValueError):
         return False
-    return codes.shape == shape and codes.dtype == np.int16
+    return bool(codes.shape == shape and codes.dtype == np.int16)
 
 
 def _compute(
@@ -133,7 +134,8 @@ def _compute(
 ) -> None:
     aside = path.with_suffix(".part")
     try:
-        codes = np.lib.format.open_memmap(aside, "w+", np.int16, shape)
+        # numpy gives this function no types.
+        codes = np.lib.format.open_memmap(aside, "w+", np.int16, shape)  # type: ignore[no-untyped-call]
         bar = tqdm(scenes, "features", unit="file", disable=quiet, leave=False)
         for index, scene in enumerate(bar):
             samples = read_clip(scene.path, front_end.sample_rate_hz)[:n_samples]

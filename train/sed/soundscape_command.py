@@ -52,11 +52,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    path = _settings_path(arguments.settings)
     with interrupts_wait():
         from soundpost.train.sed.soundscape_settings import load_soundscape_settings
         from soundpost.train.sed.soundscape_writer import write_soundscapes
 
-    settings = load_soundscape_settings(_settings_path(arguments.settings), arguments.changes)
+    settings = load_soundscape_settings(path, arguments.changes)
     made = write_soundscapes(settings, arguments.data, arguments.out, quiet=arguments.quiet)
     if arguments.json:
         print(json.dumps(made))

@@ -190,6 +190,7 @@ def _write_credits(out: Path, parts: dict[str, list[Plan]], material: Material, 
 
 def _write_tables(out: Path, parts: dict[str, list[Plan]], rate_hz: int) -> None:
     for part, plans in parts.items():
+        header: tuple[str, ...]
         rows: list[tuple[str, ...]]
         strong = list(_strong_rows(plans, rate_hz))
         if part == "weak":
