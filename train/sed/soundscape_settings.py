@@ -112,6 +112,12 @@ def _check(settings: SoundscapeSettings, where: str) -> None:
             "none below 0, and 1 together",
         ),
         (
+            round(counts.train * shares.strong) >= 1,
+            "shares.strong",
+            f"{shares.strong:g} of {counts.train}",
+            "one strongly labelled recording at least",
+        ),
+        (
             0 < settings.validation_fraction <= 0.5,
             "validation_fraction",
             settings.validation_fraction,

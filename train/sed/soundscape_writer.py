@@ -91,7 +91,9 @@ def _parts(settings: SoundscapeSettings, material: Material) -> dict[str, list[P
         "unlabelled": plans["train"][weak:],
         "validation": plans["validation"],
     }
-    return parts | ({"test": plans["test"]} if "test" in plans else {})
+    parts |= {"test": plans["test"]} if "test" in plans else {}
+    # A table without rows is refused by whoever reads it.
+    return {part: found for part, found in parts.items() if found}
 
 
 def _name(plan: Plan) -> str:

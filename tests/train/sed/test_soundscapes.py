@@ -183,6 +183,16 @@ def test_same_settings_same_bytes_and_a_killed_run_goes_on(
     assert len(calls) == 8 + sum(name.endswith(".flac") for name in whole) - 7
 
 
+def test_a_set_without_a_kind_or_a_test_fold(event_clips, soundscape_settings, tmp_path):
+    changes = ["shares.strong=1", "shares.weak=0", "shares.unlabelled=0", "counts.test=0"]
+    settings = load_soundscape_settings(soundscape_settings, [*changes, "room.share=0"])
+    made = write_soundscapes(settings, event_clips, tmp_path / "set", quiet=True)
+    assert made == {"strong": 12, "validation": 3}
+    sets = read_desed(tmp_path / "set", quiet=True)
+    assert {scene.labelling for scene in sets.train.scenes} == {"strong"}
+    assert sets.test is None
+
+
 def test_another_seed_gives_other_sound(material, event_clips, soundscape_settings):
     settings, sounds = material
     other = load_soundscape_settings(soundscape_settings, ["seed=1"])
@@ -203,6 +213,7 @@ def test_a_folder_made_otherwise_is_not_mixed_in(made, event_clips, soundscape_s
     ("change", "message"),
     [
         ("shares.strong=0.5", r"shares is 0.5 \+ 0.25 \+ 0.5; expected .* 1 together"),
+        ("counts.train=1", r"shares.strong is 0.25 of 1; expected one strongly labelled"),
         ("roles.beep=loud", r"roles.beep is 'loud'; expected event, stationary, background"),
         ("roles.hiss=event", r"roles has no background"),
         ("counts.validation=0", r"counts.validation is 0; expected at least 1"),
