@@ -240,6 +240,7 @@ def test_the_device_works_without_portaudio(bare: Installed) -> None:
     [
         (["train", "recipe.toml", "--data", "clips", "--out", "run"], "train"),
         (["evaluate", "run", "--data", "clips"], "train"),
+        (["soundscapes", "esc50_scenes", "--data", "clips", "--out", "set"], "train"),
         (["export", "run", "--out", "student.bundle"], "export"),
     ],
 )

@@ -123,6 +123,17 @@ def load_recipe(path: Path, changes: list[str]) -> Recipe:
 
     Raises ConfigError naming the file, the key, what was found and what is expected.
     """
+    values = read_tables(path, changes)
+    recipe = recipe_from_dict(values, str(path))
+    _check(recipe, str(path))
+    return recipe
+
+
+def read_tables(path: Path, changes: list[str]) -> dict[str, Any]:
+    """Tables of a TOML file after changes such as "training.epochs=50".
+
+    Raises ConfigError where the file or a change cannot be read.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -144,18 +155,17 @@ def load_recipe(path: Path, changes: list[str]) -> Recipe:
             if not isinstance(table, dict):
                 raise ConfigError(f"'{change}': {parent} is a value, not a table")
         table[last] = value
-    recipe = recipe_from_dict(values, str(path))
-    _check(recipe, str(path))
-    return recipe
+    return values
 
 
 def recipe_from_dict(values: dict[str, Any], where: str) -> Recipe:
     """Recipe from nested tables, refusing unknown keys with the nearest known name."""
-    recipe: Recipe = _build(Recipe, values, where)
+    recipe: Recipe = build_settings(Recipe, values, where)
     return recipe
 
 
-def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
+def build_settings(cls: Any, values: dict[str, Any], where: str) -> Any:
+    """Frozen settings of class cls from nested tables, refusing unknown keys and wrong types."""
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
@@ -169,7 +179,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} is {value!r}; expected a table")
-        return _build(kind, value, where)
+        return build_settings(kind, value, where)
     if isinstance(kind, types.GenericAlias) and kind.__origin__ is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2 or value[0] > value[1]:
             raise ConfigError(f"{where} is {value!r}; expected [lowest, highest]")

@@ -1,4 +1,4 @@
-"""What sound event detection learns from: recordings with strong, weak or no labels, and batches."""
+"""What sound event detection learns from: recordings with strong, weak or no labels; batches."""
 
 from __future__ import annotations
 
