@@ -28,6 +28,7 @@ from soundpost.device.errors import CaptureError, SoundpostError
 from soundpost.device.findings import Finding, State
 from soundpost.device.interpreter import available_runtimes
 from soundpost.device.microphone import load_profile
+from soundpost.device.plan import planned_classes
 from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import load_detector
 from soundpost.device.tls import certificate_dates
@@ -70,7 +71,7 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     for path in sorted(paths):
         try:
             bundle, interpreter, check = open_bundle(path, model.runtime, model.threads)
-            settings.detector_classes(bundle.manifest.classes)
+            planned_classes(settings, bundle)
         except SoundpostError as error:
             remedy = f"runtimes here: {runtimes or 'none: pip install soundpost[device]'}"
             yield Finding("model", "fault", str(error), remedy)
