@@ -143,14 +143,8 @@ class Bundle:
         Raises BundleError, or MissingExtraError where no runtime is installed.
         """
         manifest = self.manifest
-        interpreter: AnyInterpreter
         try:
-            if manifest.frames is not None:
-                interpreter = load_frame_interpreter(
-                    self.model, manifest.signature, manifest.frames.states, runtime, threads
-                )
-            else:
-                interpreter = load_interpreter(self.model, runtime, threads, manifest.signature)
+            interpreter = model_interpreter(manifest, self.model, runtime, threads)
         except BundleError as error:
             raise BundleError(f"{self.where}: {error}") from error
         remedy = "export the bundle again"
@@ -214,6 +208,17 @@ def parse_bundle(raw: bytes, where: str) -> Bundle:
     except UnicodeDecodeError as error:
         raise BundleError(f"{where}: {MODEL_CARD} is not UTF-8 text; export it again") from error
     return Bundle(manifest, members[MODEL], golden, card, hashlib.sha256(raw).hexdigest(), where)
+
+
+def model_interpreter(
+    manifest: Manifest, model: bytes, runtime: str = "auto", threads: int = 1
+) -> AnyInterpreter:
+    """Interpreter of the manifest's kind for the content of model.tflite."""
+    if manifest.frames is None:
+        return load_interpreter(model, runtime, threads, manifest.signature)
+    return load_frame_interpreter(
+        model, manifest.signature, manifest.frames.states, runtime, threads
+    )
 
 
 def _model_quantisation(interpreter: AnyInterpreter) -> dict[str, Quantisation]:
