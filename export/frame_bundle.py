@@ -231,4 +231,3 @@ def render_frame_card(
         lines += [f"| {name} | {count} |" for name, count in data.licences.items()]
         lines += ["", *[f"- {credit}" for credit in data.credits], ""]
     return "\n".join(lines).rstrip() + "\n"
-

@@ -20,9 +20,7 @@ FRONT_END = FrontEnd()
 Truth = list[tuple[str, float, float]]
 
 
-def tone_scene(
-    rng: np.random.Generator, seconds: float = 4.0
-) -> tuple[NDArray[np.float32], Truth]:
+def tone_scene(rng: np.random.Generator, seconds: float = 4.0) -> tuple[NDArray[np.float32], Truth]:
     """Two tones of 0.4 to 1.5 s over noise, which may overlap."""
     n_samples = round(seconds * RATE_HZ)
     sound = 10 ** rng.uniform(-3.5, -2.5) * rng.standard_normal(n_samples)
