@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from soundpost.device.bundle import Manifest, TrainingData, model_interpreter, write_bundle
@@ -50,7 +50,7 @@ class FrameBundleOptions:
     chunk_frames: int = CHUNK_FRAMES
     look_ahead_frames: int = 20
     seed: int = 0
-    bounds: FrameBounds = FrameBounds()
+    bounds: FrameBounds = field(default_factory=FrameBounds)
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def frames_of_median(seconds: float, front_end: FrontEnd) -> int:
     only look further back, and begin and end events late.
     """
     hop_s = front_end.hop_length / front_end.sample_rate_hz
-    half = min(round((seconds / hop_s - 1) / 2), int(MAX_LOOK_AHEAD_S / hop_s + 1e-9))
-    return 2 * max(0, half) + 1
+    half = min(round(seconds / hop_s) // 2, int(MAX_LOOK_AHEAD_S / hop_s + 1e-9))
+    return 2 * half + 1
 
 
 def render_frame_card(

@@ -65,8 +65,6 @@ def trace_onnx(graph: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             # The newer exporter's graphs do not convert; its advertisement helps no user.
             warnings.simplefilter("ignore", DeprecationWarning)
-            # The state of a GRU is an input here, and the batch is one.
-            warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size")
             path = Path(folder) / "model.onnx"
             torch.onnx.export(
                 graph,

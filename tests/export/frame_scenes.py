@@ -20,14 +20,14 @@ FRONT_END = FrontEnd()
 Truth = list[tuple[str, float, float]]
 
 
-def tone_scene(rng: np.random.Generator, seconds: float = 4.0) -> tuple[NDArray[np.float32], Truth]:
-    """Two tones of 0.4 to 1.5 s over noise, which may overlap."""
+def tone_scene(rng: np.random.Generator, seconds: float = 2.5) -> tuple[NDArray[np.float32], Truth]:
+    """Two tones of 0.4 to 1 s over noise, which may overlap."""
     n_samples = round(seconds * RATE_HZ)
     sound = 10 ** rng.uniform(-3.5, -2.5) * rng.standard_normal(n_samples)
     truth: Truth = []
     for label, hz in zip(LABELS, TONES_HZ, strict=True):
-        onset_s = rng.uniform(0.2, seconds - 1.8)
-        offset_s = onset_s + rng.uniform(0.4, 1.5)
+        onset_s = rng.uniform(0.2, seconds - 1.2)
+        offset_s = onset_s + rng.uniform(0.4, 1.0)
         first, last = round(onset_s * RATE_HZ), round(offset_s * RATE_HZ)
         time_s = np.arange(last - first) / RATE_HZ
         tone = 10 ** rng.uniform(-1.5, -0.3) * np.sin(
@@ -60,7 +60,7 @@ def features(n_scenes: int, seed: int) -> list[tuple[NDArray[np.float32], NDArra
 
 def batches(epoch: int) -> Iterator[DistilBatch]:
     """A teacher that is right, and not quite sure; half of the scenes are labelled."""
-    for index in range(12):
+    for index in range(10):
         scenes = features(8, 1_000 * epoch + index)
         targets = torch.tensor(np.stack([known for _, known in scenes]))
         has_frames = torch.arange(8) % 2 == 0

@@ -24,7 +24,7 @@ from soundpost.device.errors import BundleError, ExportError, UsageError
 from soundpost.device.features import log_mel
 from soundpost.device.frame_detector import detect_offline
 from soundpost.device.frame_interpreter import FrameInterpreter, load_frame_interpreter
-from soundpost.device.interpreter import Quantisation, available_runtimes, sigmoid
+from soundpost.device.interpreter import Quantisation, sigmoid
 from soundpost.device.manifest import Manifest
 from soundpost.device.pipeline import Pipeline
 from soundpost.export import frames as frames_module
@@ -37,6 +37,7 @@ from soundpost.export.frame_bundle import (
 from soundpost.export.frames import (
     SIGNATURE,
     FrameBounds,
+    check_figures,
     check_frame_runtimes,
     check_states,
     chunks_of,
@@ -204,10 +205,11 @@ def test_the_states_are_those_of_the_middle_of_streams(
 ) -> None:
     """Each drawn state is the one that torch has there, and the chunk after it that of the sound."""
     network = student.network
-    drawn = draw_chunks(network, training, student.front_end, 10, 0)
+    some = training[:5]
+    drawn = draw_chunks(network, some, student.front_end, 10, 0)
     known = {
         step.inputs[0].tobytes(): step.inputs
-        for recording in training
+        for recording in some
         for step in roll_out(network, recording, 10)
     }
     *examples, pin = zip(drawn["chunk"], drawn["context"], drawn["hidden"], strict=True)
@@ -218,8 +220,8 @@ def test_the_states_are_those_of_the_middle_of_streams(
     assert np.abs(drawn["hidden"]).max() > 0.5
     for array in pin[:2]:
         assert (array.min(), array.max()) == (-7.0, 5.0)
-    same = draw_chunks(network, training, student.front_end, 10, 0)
-    other = draw_chunks(network, training, student.front_end, 10, 1)
+    same = draw_chunks(network, some, student.front_end, 10, 0)
+    other = draw_chunks(network, some, student.front_end, 10, 1)
     assert all(np.array_equal(drawn[name], same[name]) for name in drawn)
     assert not np.array_equal(drawn["chunk"], other["chunk"])
 
@@ -254,24 +256,10 @@ def test_another_network_drifts_and_is_refused(
         (FrameBounds(drift=-1.0), "its state drifts: .* in the first minute"),
     ],
 )
-def test_each_bound_can_refuse(
-    exported: FrameExport,
-    student: StreamingStudent,
-    held_out: list[FloatArray],
-    bounds: FrameBounds,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(frames_module, "DRIFT_SECONDS", 60.0)
+def test_each_bound_can_refuse(exported: FrameExport, bounds: FrameBounds, words: str) -> None:
+    check_figures(exported.converted.figures, FrameBounds())
     with pytest.raises(ExportError, match=words):
-        frames_module._judge(
-            student.network,
-            exported.converted.interpreter(),
-            held_out[:2],
-            {},
-            bounds,
-            exported.converted.models,
-        )
+        check_figures(exported.converted.figures, bounds)
 
 
 def test_one_runtime_alone_is_no_comparison(
@@ -350,7 +338,7 @@ def test_the_bundle_is_read_and_reproduces_in_both_runtimes(exported: FrameExpor
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert (manifest.kind, manifest.n_frames, manifest.hop_samples) == ("frames", 10, 1_600)
     assert len(bundle.model) <= 300_000
-    for runtime in available_runtimes():
+    for runtime in ("ai-edge-litert", "tflite-runtime"):
         check = check_bundle(bundle, runtime=runtime)
         assert check.n_windows == 40
         assert check.score_error <= manifest.golden.scores <= 0.1
