@@ -1,4 +1,4 @@
-"""Runs a student of kind `frames`: a chunk and what it remembers in, frame logits and memory out."""
+"""Runs a student of kind `frames`: a chunk and a state in, frame logits and the next state out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class FrameInterpreter:
             wanted = ", ".join([signature.input, *(state.input for state in states)])
             given = ", ".join([signature.logits, *(state.output for state in states)])
             raise BundleError(
-                f"model: has no signature {signature.name}({wanted}) -> {given} ({error}); {_REMEDY}"
+                f"model: has no signature {signature.name}({wanted}) -> {given} ({error}); "
+                f"{_REMEDY}"
             ) from error
         shape = tuple(int(n) for n in entry["shape"])
         out = tuple(int(n) for n in exit_["shape"])

@@ -23,6 +23,7 @@ from soundpost.device.bundle import (
     read_bundle,
     starter_bundle_path,
 )
+from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import BundleError, ConfigError
 from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.device.interpreter import Quantisation
@@ -153,7 +154,7 @@ def test_a_model_with_other_scales_than_the_manifest_says_is_refused(frames: Mod
     other = replace(memory, output_quantisation=Quantisation(0.02, 2))
     wrong = replace(manifest, frames=replace(manifest.frames, states=(other,)))
     raw = pack_bundle(wrong, student.model, frames.frames_golden(student, manifest), "card")
-    with pytest.raises(BundleError, match="next_memory is quantised by 0.01 and 2, .* says 0.02"):
+    with pytest.raises(BundleError, match=r"next_memory is quantised by 0.01 and 2, .* says 0.02"):
         parse_bundle(raw, "x").load_interpreter()
 
 
@@ -163,7 +164,7 @@ def test_the_command_shows_and_checks_it(frames_bundle: Path) -> None:
     assert "chunk      0.115 s every 0.100 s at 16000 Hz, 10 x 64 log-mel" in shown.stdout
     assert "medians look ahead 0.200 s at most" in shown.stdout
     assert "carries    memory 1 x 2" in shown.stdout
-    assert "low    0.600    0.400  median 9" in shown.stdout
+    assert "low   0.600    0.400  median 9" in shown.stdout
     told = soundpost("check", frames_bundle)
     assert told.returncode == 0
     assert "golden vector of 5 chunks within" in told.stdout
@@ -172,6 +173,8 @@ def test_the_command_shows_and_checks_it(frames_bundle: Path) -> None:
 
 def settings_of(bundle: Path, **detector: Any) -> Settings:
     return Settings(
+        device_id="porch-pi",
+        outbox=OutboxSettings(path=bundle.with_name("outbox.db")),
         sources=(SourceSettings("porch", "file:x.wav"),),
         model=ModelSettings(bundle=bundle),
         detector=detector,
@@ -188,5 +191,5 @@ def test_settings_that_frames_do_not_take_are_refused_before_anything_listens(
     frames_bundle: Path,
 ) -> None:
     bundle = read_bundle(frames_bundle)
-    with pytest.raises(ConfigError, match="settings: .*smoothing is 'mean': a bundle of kind"):
+    with pytest.raises(ConfigError, match=r"settings: .*smoothing is 'mean': a bundle of kind"):
         planned_classes(settings_of(frames_bundle, smoothing="mean"), bundle)

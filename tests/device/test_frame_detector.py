@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def middle_of(frame: int) -> int:
 def oracle(
     scores: list[float], known: ClassSettings, look_ahead: int
 ) -> list[tuple[int, int, float]]:
-    """(onset sample, offset sample, score) of each event, from the definitions, one clip at once."""
+    """(onset sample, offset sample, score) of each event, from the definitions."""
     n = 1 if known.smoothing == "none" else known.smoothing_windows
     smoothed = []
     for t in range(len(scores)):
@@ -107,7 +108,7 @@ def test_any_cut_gives_what_the_whole_gives(
     detector = FrameDetector(classes, FRONT_END, look_ahead)
     found: list[Detection] = []
     edges = [0, *sorted(cut for cut in cuts if cut < n_frames), n_frames]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         found += detector.update(start * HOP, matrix[start:stop])
     found += detector.flush()
     assert found == detect_offline(matrix, classes, FRONT_END, look_ahead)

@@ -27,7 +27,8 @@ def load(frames: ModuleType, runtime: str, *, quantised: bool) -> FrameInterpret
 
 def chunks(n_chunks: int, seed: int = 4) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    levels = rng.uniform(-6.5, -2, (n_chunks, 1, 1))
+    # Where no logit is clipped.
+    levels = rng.uniform(-5.8, -2, (n_chunks, 1, 1))
     return (levels + rng.uniform(-0.5, 0.5, (n_chunks, 10, 64))).astype(np.float32)
 
 
@@ -48,8 +49,7 @@ def test_float_equals_the_equations_over_a_long_stream(frames: ModuleType, runti
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_int8_follows_them_within_its_steps(frames: ModuleType, runtime: str) -> None:
-    """Zero points of the memory differ by one between out and in: passed on as bytes, it would
-    walk away by a step a chunk, twice that in the limit of the leak, which the bound excludes."""
+    """Zero points of the memory differ by one between out and in."""
     student, interpreter = frames.tiny_frames(), load(frames, runtime, quantised=True)
     state, memory = interpreter.initial_state(), np.full((1, 2), 0.25)
     errors = []
@@ -57,10 +57,10 @@ def test_int8_follows_them_within_its_steps(frames: ModuleType, runtime: str) ->
         expected, memory = student.outputs(chunk, memory)
         outputs = interpreter.run(chunk, state)
         state = outputs.state
-        clipped = np.clip(expected, -8.03, 7.97)
-        assert np.abs(outputs.logits - clipped).max() <= 1.5 * frames.LOGITS.scale + 0.02
+        assert np.abs(outputs.logits - expected).max() <= 1.5 * frames.LOGITS.scale + 0.02
         errors.append(interpreter.real_state(state)[0] - memory)
-    # Mean over the stream: a walk of one sign shows, rounding of both signs does not.
+    # Mean over the stream: a walk of one sign shows, rounding of both signs does not. Passed on as
+    # bytes: 1.5 to 2 steps; as real values: up to half a step, by tflite-runtime's rounding.
     assert np.abs(np.mean(errors)) < 0.6 * frames.MEMORY_OUT.scale
     assert np.abs(errors).max() <= 2.5 * frames.MEMORY_OUT.scale
 
@@ -116,8 +116,8 @@ def test_what_does_not_fit_the_manifest_is_refused(frames: ModuleType) -> None:
     ):
         with pytest.raises(BundleError, match=words):
             load_frame_interpreter(model, frames.SIGNATURE, states)
+    other = replace(frames.SIGNATURE, name="scores")
     with pytest.raises(BundleError, match="no signature scores"):
-        other = replace(frames.SIGNATURE, name="scores")
         load_frame_interpreter(model, other, (memory,))
 
 

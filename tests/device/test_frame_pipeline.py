@@ -1,4 +1,4 @@
-"""A model that remembers, in the pipeline: a stream in any pieces gives what the whole file gives."""
+"""A model that remembers: a stream in any pieces gives what the whole file gives."""
 
 from __future__ import annotations
 
@@ -188,14 +188,14 @@ def test_what_follows_a_gap_is_heard_as_if_nothing_had_been_before(pipelines: Pi
     before = [
         window for block in cut(samples, [800] * 100, 16_000) for window in pipeline.push(block)
     ]
-    after = streamed_after = [
+    after = [
         window
         for block in cut(samples, [800] * 100, 16_000, first=160_000)
         for window in pipeline.push(block)
     ]
     assert pipeline.gaps == 1
     assert [window.scores.tolist() for window in before] == alone.highest[: len(before)]
-    assert [window.scores.tolist() for window in streamed_after] == alone.highest[: len(after)]
+    assert [window.scores.tolist() for window in after] == alone.highest[: len(after)]
     assert after[0].first_sample == 160_000
     # The noise that was lost in the middle ended with the gap.
     phases = [d.phase for window in after for d in window.detections if d.label == "low"]

@@ -203,7 +203,7 @@ def test_both_runtimes_hear_the_same(exported: FrameExport) -> None:
 def test_the_states_are_those_of_the_middle_of_streams(
     student: StreamingStudent, training: list[FloatArray]
 ) -> None:
-    """Each drawn state is the one that torch has there, and the chunk after it that of the sound."""
+    """Each drawn state is the one that torch has before that chunk of the sound."""
     network = student.network
     some = training[:5]
     drawn = draw_chunks(network, some, student.front_end, 10, 0)
