@@ -399,7 +399,7 @@ def _state(table: Mapping[str, Any], where: str) -> StateTensor:
         return StateTensor(
             _get(table, "input", str, where),
             _get(table, "output", str, where),
-            tuple(shape),  # type: ignore[arg-type]
+            tuple(shape),
             _get(table, "initial", float, where),
             **quantisation,
         )

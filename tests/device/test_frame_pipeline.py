@@ -238,3 +238,26 @@ def test_replay_prints_what_the_stream_gives(
     rows = table.read_text().splitlines()
     assert rows[0] == "window_start_s," + ",".join(frames.LABELS)
     assert len(rows) == 1 + len(expected.firsts)
+
+
+def test_a_sensor_publishes_start_and_end(
+    running: ModuleType, frames_bundle: Path, tmp_path: Path
+) -> None:
+    """`soundpost run` plays a file in real time over a broker of its own."""
+    path = tmp_path / "x.wav"
+    # Without the noise that the file would end in.
+    soundfile.write(path, SOUNDS[16_000][: round(1.79 * 16_000)], 16_000, subtype="FLOAT")
+    options = ["run", "--bundle", str(frames_bundle), "--device-id", "porch-pi"]
+    options += ["--set", "broker.port=0", "--source", f"file:{path}"]
+    sensor = running.Sensor(options, tmp_path, {})
+    try:
+        assert sensor.end() == 0
+        begin, *events, totals = sensor.out
+    finally:
+        sensor.process.kill()
+        sensor.process.wait()
+    assert "with tiny-frames 1.0.0 (2 labels)" in begin
+    # The edges of the tone are heard as "high" too.
+    found = [line.split()[1:4] for line in events if " low " in line]
+    assert found == [["mic0", "low", "start"], ["mic0", "low", "end"]]
+    assert totals.startswith("mic0: 1.8 s heard, 18 windows scored, ")

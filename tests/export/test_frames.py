@@ -20,7 +20,7 @@ from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import check_bundle, open_bundle, read_bundle
 from soundpost.device.commands.replay import COMMAND as REPLAY
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import BundleError, ExportError, UsageError
+from soundpost.device.errors import BundleError, ExportError, InputError, UsageError
 from soundpost.device.features import log_mel
 from soundpost.device.frame_detector import detect_offline
 from soundpost.device.frame_interpreter import FrameInterpreter, load_frame_interpreter
@@ -47,6 +47,7 @@ from soundpost.export.frames import (
     roll_out,
     score_recording,
 )
+from soundpost.train.evaluate import evaluate
 from soundpost.train.sed.distil import DistilSettings, StreamingStudent, distil
 from soundpost.train.sed.streaming import StreamingCRNN, StreamingSettings
 
@@ -361,6 +362,11 @@ def test_medians_are_capped_by_the_look_ahead(student: StreamingStudent) -> None
     lengths = {0.0: 1, 0.012: 1, 0.05: 5, 0.3: 31, 0.41: 41, 5.0: 41}
     for seconds, n_frames in lengths.items():
         assert frames_of_median(seconds, student.front_end) == n_frames
+
+
+def test_it_is_not_judged_on_clips(exported: FrameExport, tones: Path) -> None:
+    with pytest.raises(InputError, match=r"is of kind 'frames', which tells when sounds begin"):
+        evaluate(exported.out, tones, None, quiet=True)
 
 
 # --- the whole chain ------------------------------------------------------------------------------
