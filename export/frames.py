@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
+from torch.jit._trace import TracerWarning
 
 from soundpost.device.errors import ExportError, UsageError
 from soundpost.device.features import FloatArray, FrontEnd
@@ -152,7 +153,7 @@ def export_frames_onnx(network: StreamingCRNN, chunk_frames: int) -> bytes:
     inputs = dict(zip(INTERFACE.inputs, examples, strict=True))
     with warnings.catch_warnings():
         # A GRU checks shapes, which are fixed here, and its state is an input, its batch one.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", TracerWarning)
         warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size")
         return trace_onnx(network, inputs, INTERFACE.outputs)
 

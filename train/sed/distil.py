@@ -178,7 +178,7 @@ def distil(
                     network.forward_sequence(batch.log_mel), batch, settings.teacher_weight
                 )
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
                 optimiser.step()
                 step += 1
@@ -212,8 +212,8 @@ def _follow(average: StreamingCRNN, network: StreamingCRNN, decay: float) -> Non
     with torch.no_grad():
         for mean, new in zip(average.parameters(), network.parameters(), strict=True):
             mean.lerp_(new, 1.0 - decay)
-        for mean, new in zip(average.buffers(), network.buffers(), strict=True):
-            mean.copy_(new)
+        for kept, latest in zip(average.buffers(), network.buffers(), strict=True):
+            kept.copy_(latest)
 
 
 def save_student(student: StreamingStudent, folder: Path) -> None:
