@@ -31,8 +31,7 @@ from soundpost.device.interpreter import (
 )
 from soundpost.device.manifest import StateTensor
 from soundpost.export.gates import (
-    RuntimeAgreement,
-    check_agreement,
+    MEAN_SCORE_DIFFERENCE,
     check_float,
     check_full_int8,
     check_operators,
@@ -100,6 +99,19 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class FrameRuntimes:
+    """How far two runtimes are apart on the same stream, in probability.
+
+    Not by the best label of a frame: where nothing sounds, that is chance.
+    """
+
+    runtimes: tuple[str, str]
+    mean_score: float
+    max_score: float
+    decision_agreement: float
+
+
+@dataclass(frozen=True)
 class FrameFigures:
     """What the gates measured.
 
@@ -111,7 +123,7 @@ class FrameFigures:
     mean_difference: float
     max_difference: float
     decision_agreement: float
-    runtimes: RuntimeAgreement | None
+    runtimes: FrameRuntimes | None
     drift: Drift
 
 
@@ -430,7 +442,7 @@ def check_figures(figures: FrameFigures, bounds: FrameBounds) -> None:
 
 def check_frame_runtimes(
     model: bytes, states: Sequence[StateTensor], recordings: Sequence[FloatArray]
-) -> RuntimeAgreement | None:
+) -> FrameRuntimes | None:
     """Both device runtimes say the same of a stream, a few int8 steps apart; None with one there.
 
     Raises ExportError where a runtime refuses the model or they disagree.
@@ -441,8 +453,24 @@ def check_frame_runtimes(
     first, second = (load_frame_interpreter(model, SIGNATURE, states, name) for name in names[:2])
     stream = long_stream(recordings, RUNTIME_SECONDS)
     a, b = (score_recording(interpreter, stream) for interpreter in (first, second))
-    scale = first.quantisation["logits"].scale
-    return check_agreement((first.runtime, second.runtime), a, b, scale)
+    differences = np.abs(sigmoid(a) - sigmoid(b))
+    agreement = FrameRuntimes(
+        (first.runtime, second.runtime),
+        float(differences.mean()),
+        float(differences.max()),
+        float(((a > 0) == (b > 0)).mean()),
+    )
+    if (
+        agreement.mean_score > MEAN_SCORE_DIFFERENCE
+        or agreement.decision_agreement < FrameBounds().decision_agreement
+    ):
+        raise ExportError(
+            f"{first.runtime} and {second.runtime} disagree on the int8 model: scores "
+            f"by {agreement.mean_score:.2g} on average, decisions at one half in "
+            f"{1 - agreement.decision_agreement:.3f} of frames and labels: expected at most "
+            f"{MEAN_SCORE_DIFFERENCE:g} and {1 - FrameBounds().decision_agreement:.2g}"
+        )
+    return agreement
 
 
 def long_stream(

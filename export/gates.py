@@ -223,21 +223,10 @@ def check_runtimes(model: bytes, patches: FloatArray) -> RuntimeAgreement | None
         return None
     first, second = (load_interpreter(model, name) for name in names[:2])
     a, b = (run_patches(interpreter, patches)[0] for interpreter in (first, second))
-    scale = first.quantisation["logits"].scale
-    return check_agreement((first.runtime, second.runtime), a, b, scale)
-
-
-def check_agreement(
-    runtimes: tuple[str, str], a: FloatArray, b: FloatArray, scale: float
-) -> RuntimeAgreement:
-    """Logits (n, n_labels) of two runtimes, whose int8 step is scale, are near enough.
-
-    Raises ExportError where they are not.
-    """
-    quanta = np.abs(a - b) / (scale or 1.0)
+    quanta = np.abs(a - b) / (first.quantisation["logits"].scale or 1.0)
     differences = np.abs(sigmoid(a) - sigmoid(b))
     agreement = RuntimeAgreement(
-        runtimes,
+        (first.runtime, second.runtime),
         float(quanta.mean()),
         float(quanta.max()),
         float(differences.mean()),
@@ -249,7 +238,7 @@ def check_agreement(
         or agreement.top1_agreement < LEAST_RUNTIME_AGREEMENT
     ):
         raise ExportError(
-            f"{runtimes[0]} and {runtimes[1]} disagree on the int8 model: scores "
+            f"{first.runtime} and {second.runtime} disagree on the int8 model: scores "
             f"by {agreement.mean_score:.2g} on average, best label in "
             f"{1 - agreement.top1_agreement:.3f} of the windows: expected at most "
             f"{MEAN_SCORE_DIFFERENCE:g} and {1 - LEAST_RUNTIME_AGREEMENT:.2g}"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
-from soundpost.device.bundle import open_bundle
+from soundpost.device.bundle import open_bundle, pack_bundle, parse_bundle
 from soundpost.device.detector import Detection
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.frame_detector import detect_offline
@@ -85,17 +85,17 @@ def step_by_step(pipelines: Pipelines, samples: FloatArray, rate_hz: int) -> Hea
     manifest = pipelines.of(rate_hz).bundle.manifest
     if rate_hz != 16_000:
         samples = soxr.resample(samples, rate_hz, 16_000, quality="HQ")
-    frames = log_mel(samples, manifest.front_end)
-    padded = np.concatenate([frames, np.full((-len(frames) % 10, 64), -7.0, np.float32)])
+    frames, n = log_mel(samples, manifest.front_end), manifest.n_frames
+    padded = np.concatenate([frames, np.full((-len(frames) % n, 64), -7.0, np.float32)])
     state, scores = pipelines.interpreter.initial_state(), []
-    for start in range(0, len(padded), 10):
-        outputs = pipelines.interpreter.run(padded[start : start + 10], state)
+    for start in range(0, len(padded), n):
+        outputs = pipelines.interpreter.run(padded[start : start + n], state)
         state = outputs.state
         scores.append(sigmoid(outputs.logits))
-    scores[-1] = scores[-1][: len(frames) - (len(scores) - 1) * 10]
+    scores[-1] = scores[-1][: len(frames) - (len(scores) - 1) * n]
     assert manifest.frames is not None
     return Heard(
-        [1_600 * index for index in range(len(scores))],
+        [n * 160 * index for index in range(len(scores))],
         [part.max(axis=0).tolist() for part in scores],
         detect_offline(
             np.concatenate(scores),
@@ -140,6 +140,26 @@ def test_any_cut_gives_the_same_numbers(
     lengths = some * (len(samples) // max(1, sum(some)) + 1) if sum(some) > rate_hz // 10 else some
     heard = streamed(pipelines.of(rate_hz), cut(samples, lengths, rate_hz))
     assert heard == step_by_step(pipelines, samples, rate_hz)
+
+
+@pytest.mark.parametrize("n_frames", [1, 25, 53, 75])
+def test_chunks_of_any_length(
+    frames: ModuleType, monkeypatch: pytest.MonkeyPatch, n_frames: int
+) -> None:
+    """Those too that are longer than what the front end gives at once."""
+    monkeypatch.setattr(frames, "N_FRAMES", n_frames)
+    student, manifest = frames.tiny_frames(), frames.frames_manifest()
+    raw = pack_bundle(manifest, student.model, frames.frames_golden(student, manifest), "card")
+    bundle = parse_bundle(raw, "tiny")
+    interpreter = bundle.load_interpreter()
+    assert isinstance(interpreter, FrameInterpreter)
+    samples = SOUNDS[16_000]
+    some = Pipelines(bundle, interpreter)
+    expected = step_by_step(some, samples, 16_000)
+    assert expected.detections
+    for length in (160, 1_777, 48_000):
+        heard = streamed(some.of(16_000), cut(samples, [length] * 400, 16_000))
+        assert heard == expected
 
 
 @given(n_samples=st.integers(0, 5_000))

@@ -199,6 +199,7 @@ def test_both_runtimes_hear_the_same(exported: FrameExport) -> None:
     assert agreement is not None
     assert set(agreement.runtimes) == {"ai-edge-litert", "tflite-runtime"}
     assert agreement.mean_score < 0.01
+    assert agreement.decision_agreement > 0.99
 
 
 def test_the_states_are_those_of_the_middle_of_streams(
