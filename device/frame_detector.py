@@ -203,13 +203,24 @@ def _medians(
         return values
     low = min(max(start, first + behind), stop)
     high = max(low, min(stop, len(scores) - ahead))
-    cut = [*range(start, low), *range(high, stop)]
-    short = {t: float(np.median(scores[max(first, t - behind, 0) : t + ahead + 1])) for t in cut}
-    whole: list[float] = []
+    found = [_median(scores[max(first, t - behind, 0) : t + ahead + 1]) for t in range(start, low)]
     if high > low:
         view = sliding_window_view(scores[low - behind : high + ahead], behind + ahead + 1)
-        whole = np.median(view, axis=1).tolist()
-    return [short[t] for t in range(start, low)] + whole + [short[t] for t in range(high, stop)]
+        found += _median(view).tolist()
+    found += [_median(scores[max(first, t - behind, 0) :]) for t in range(high, stop)]
+    return list(map(float, found))
+
+
+def _median(values: FloatArray) -> FloatArray:
+    """Median along the last axis. numpy's own takes five times as long on so few values."""
+    n = values.shape[-1]
+    ordered = np.sort(values, axis=-1)
+    upper = ordered[..., n // 2]
+    if n % 2:
+        middle: FloatArray = upper
+        return middle
+    mean = 0.5 * (ordered[..., n // 2 - 1].astype(np.float64) + upper)
+    return np.asarray(mean, np.float32)
 
 
 class _FrameTrack:
