@@ -17,6 +17,7 @@ Frame i stands for one hop around the middle of its samples, `window` of them fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -28,6 +29,9 @@ from soundpost.device.features import FrontEnd
 from soundpost.device.manifest import check_frame_class
 
 FloatArray = NDArray[np.float32]
+
+# Windows of one pass whose places are kept in a table: a chunk has fewer.
+_MOST_PLACES = 100
 
 
 def median_span(settings: ClassSettings, look_ahead_frames: int) -> tuple[int, int]:
@@ -205,10 +209,23 @@ def _medians(
     high = max(low, min(stop, len(scores) - ahead))
     found = [_median(scores[max(first, t - behind, 0) : t + ahead + 1]) for t in range(start, low)]
     if high > low:
-        view = sliding_window_view(scores[low - behind : high + ahead], behind + ahead + 1)
-        found += _median(view).tolist()
+        found += _median(_windows(scores[low - behind : high + ahead], behind + ahead + 1)).tolist()
     found += [_median(scores[max(first, t - behind, 0) :]) for t in range(high, stop)]
     return list(map(float, found))
+
+
+def _windows(values: FloatArray, width: int) -> FloatArray:
+    """All windows (n - width + 1, width) of values (n,)."""
+    n_windows = len(values) - width + 1
+    # numpy's view costs more than all the rest of a chunk; a table for whole recordings is large.
+    if n_windows > _MOST_PLACES:
+        return sliding_window_view(values, width)
+    return values[_places(n_windows, width)]
+
+
+@lru_cache(maxsize=256)
+def _places(n_windows: int, width: int) -> NDArray[np.intp]:
+    return np.arange(n_windows)[:, None] + np.arange(width)
 
 
 def _median(values: FloatArray) -> FloatArray:
