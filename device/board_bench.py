@@ -21,13 +21,13 @@ import soundfile
 from soundpost.device import __version__
 from soundpost.device.audio import AudioBlock
 from soundpost.device.board import Board
-from soundpost.device.bundle import Bundle, open_bundle
+from soundpost.device.bundle import AnyInterpreter, Bundle, open_bundle
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import SoundpostError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.features import FloatArray, LogMelStream, log_mel
+from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.device.identifiers import uuid7
-from soundpost.device.interpreter import Interpreter
 from soundpost.device.pipeline import Pipeline
 from soundpost.device.soundscape import soundscape
 
@@ -67,7 +67,7 @@ def bench(
         "front end, CPU per second of sound", _median_ms(_front_end(bundle, sound), rounds), "ms"
     )
     patch = log_mel(sound[: bundle.manifest.window_samples], bundle.manifest.front_end)
-    window = _median_ms(lambda: interpreter.run(patch), rounds)
+    window = _median_ms(_once(interpreter, patch), rounds)
     yield Figure(f"model, CPU per window ({interpreter.runtime})", window, "ms")
     whole = _median_ms(_second(bundle, interpreter, sound), rounds)
     yield Figure("front end, model and detector, CPU per second of sound", whole, "ms")
@@ -118,7 +118,16 @@ def _front_end(bundle: Bundle, sound: FloatArray) -> Callable[[], object]:
     return once
 
 
-def _second(bundle: Bundle, interpreter: Interpreter, sound: FloatArray) -> Callable[[], object]:
+def _once(interpreter: AnyInterpreter, patch: FloatArray) -> Callable[[], object]:
+    """One window, or one chunk, through the model alone."""
+    if isinstance(interpreter, FrameInterpreter):
+        frames, state = interpreter, interpreter.initial_state()
+        return lambda: frames.run(patch, state)
+    windows = interpreter
+    return lambda: windows.run(patch)
+
+
+def _second(bundle: Bundle, interpreter: AnyInterpreter, sound: FloatArray) -> Callable[[], object]:
     """The next second through everything that a source does with it."""
     rate_hz = bundle.manifest.front_end.sample_rate_hz
     pipeline = Pipeline(bundle, interpreter, rate_hz)

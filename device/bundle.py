@@ -22,7 +22,12 @@ from soundpost.device.archive import read_archive, write_archive
 from soundpost.device.errors import BundleError, InputError
 from soundpost.device.features import FloatArray, log_mel
 from soundpost.device.files import write_atomically
-from soundpost.device.interpreter import Interpreter, load_interpreter, sigmoid
+from soundpost.device.frame_interpreter import (
+    FrameInterpreter,
+    load_frame_interpreter,
+    stated_quantisation,
+)
+from soundpost.device.interpreter import Interpreter, Quantisation, load_interpreter, sigmoid
 from soundpost.device.manifest import GoldenTolerance, Manifest, TrainingData
 
 __all__ = [
@@ -54,6 +59,9 @@ _NPY_HEADER = re.compile(
 
 # Fits the memory of the smallest supported board many times over, and no student comes near it.
 MAX_BUNDLE_BYTES = 64_000_000
+# What runs a model, by kind: a window interpreter keeps nothing, a frame interpreter a state.
+AnyInterpreter = Interpreter | FrameInterpreter
+
 # Golden input: at most a minute at 16 kHz.
 MAX_GOLDEN_SAMPLES = 960_000
 
@@ -64,8 +72,9 @@ class Golden:
 
     samples : (n_samples,) float32, full scale ±1.0, at the front end's rate
     features : (n_frames, n_mels) float32
-    logits : (n_windows, n_labels) float32, windows one hop apart
-    embedding : (n_windows, n_embedding) float32
+    logits : (n_windows, n_labels) float32, windows one hop apart; of kind `frames`
+        (n_chunks n_frames, n_labels), the chunks heard one after the other
+    embedding : (n_windows, n_embedding) float32; of kind `frames` (n_chunks, 0)
     """
 
     samples: FloatArray
@@ -128,14 +137,14 @@ class Bundle:
     sha256: str
     where: str
 
-    def load_interpreter(self, runtime: str = "auto", threads: int = 1) -> Interpreter:
+    def load_interpreter(self, runtime: str = "auto", threads: int = 1) -> AnyInterpreter:
         """Interpreter of this bundle's model, its outputs counted against the labels.
 
         Raises BundleError, or MissingExtraError where no runtime is installed.
         """
         manifest = self.manifest
         try:
-            interpreter = load_interpreter(self.model, runtime, threads, manifest.signature)
+            interpreter = model_interpreter(manifest, self.model, runtime, threads)
         except BundleError as error:
             raise BundleError(f"{self.where}: {error}") from error
         remedy = "export the bundle again"
@@ -150,8 +159,9 @@ class Bundle:
                 f"{self.where}: the model takes patches {interpreter.input_shape}, the manifest's "
                 f"front end makes {expected}; {remedy}"
             )
-        for name, how in interpreter.quantisation.items():
-            stated = manifest.quantisation[name]
+        told = stated_quantisation(manifest)
+        for name, how in _model_quantisation(interpreter).items():
+            stated = told[name]
             same = np.isclose(how.scale, stated.scale, rtol=1e-6, atol=0.0)
             if not same or how.zero_point != stated.zero_point:
                 raise BundleError(
@@ -200,8 +210,24 @@ def parse_bundle(raw: bytes, where: str) -> Bundle:
     return Bundle(manifest, members[MODEL], golden, card, hashlib.sha256(raw).hexdigest(), where)
 
 
+def model_interpreter(
+    manifest: Manifest, model: bytes, runtime: str = "auto", threads: int = 1
+) -> AnyInterpreter:
+    """Interpreter of the manifest's kind for the content of model.tflite."""
+    if manifest.frames is None:
+        return load_interpreter(model, runtime, threads, manifest.signature)
+    return load_frame_interpreter(
+        model, manifest.signature, manifest.frames.states, runtime, threads
+    )
+
+
+def _model_quantisation(interpreter: AnyInterpreter) -> dict[str, Quantisation]:
+    found = dict(interpreter.quantisation)
+    return found | getattr(interpreter, "state_quantisation", {})
+
+
 def _check_golden_shapes(golden: Golden, manifest: Manifest) -> None:
-    n_samples, n_windows = len(golden.samples), len(golden.logits)
+    n_samples, n_windows = len(golden.samples), len(golden.embedding)
     expected_samples = manifest.window_samples + (n_windows - 1) * manifest.hop_samples
     front_end = manifest.front_end
     if not (n_windows > 0 and n_samples == expected_samples <= MAX_GOLDEN_SAMPLES):
@@ -211,7 +237,10 @@ def _check_golden_shapes(golden: Golden, manifest: Manifest) -> None:
         )
     expected = {
         "features": (front_end.frames_of(n_samples), front_end.n_mels),
-        "logits": (n_windows, len(manifest.labels)),
+        "logits": (
+            n_windows * (1 if manifest.frames is None else manifest.n_frames),
+            len(manifest.labels),
+        ),
         "embedding": (n_windows, golden.embedding.shape[1]),
     }
     for name, shape in expected.items():
@@ -243,7 +272,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def check_bundle(
-    bundle: Bundle, interpreter: Interpreter | None = None, runtime: str = "auto"
+    bundle: Bundle, interpreter: AnyInterpreter | None = None, runtime: str = "auto"
 ) -> BundleCheck:
     """Run the golden vector through this machine's front end and model.
 
@@ -260,14 +289,13 @@ def check_bundle(
             f"most {manifest.golden.features:g}; update soundpost on this device or export again"
         )
     try:
-        scored = [interpreter.run(patch).logits for patch in windows(features, manifest)]
+        logits = score_features(features, manifest, interpreter)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(
             f"{bundle.where}: {interpreter.runtime} cannot run the model: {reason}; export it with "
             "`soundpost export`"
         ) from error
-    logits = np.stack(scored, dtype=np.float32)
     errors = np.abs(sigmoid(logits) - sigmoid(golden.logits))
     score_error = float(errors.max())
     if not score_error <= manifest.golden.scores:
@@ -277,7 +305,7 @@ def check_bundle(
             f"{interpreter.runtime}): expected at most {manifest.golden.scores:g}; "
             "try another runtime or export again"
         )
-    return BundleCheck(interpreter.runtime, feature_error, score_error, len(logits))
+    return BundleCheck(interpreter.runtime, feature_error, score_error, len(golden.embedding))
 
 
 def windows(features: FloatArray, manifest: Manifest) -> list[FloatArray]:
@@ -286,9 +314,29 @@ def windows(features: FloatArray, manifest: Manifest) -> list[FloatArray]:
     return [features[i : i + length] for i in range(0, len(features) - length + 1, hop)]
 
 
+def score_features(
+    features: FloatArray, manifest: Manifest, interpreter: AnyInterpreter
+) -> FloatArray:
+    """Logits of features (n, n_mels), window by window or, from a beginning, chunk by chunk.
+
+    Returns (n_windows, n_labels) float32, or (n_chunks n_frames, n_labels).
+    """
+    patches = windows(features, manifest)
+    scored: list[FloatArray] = []
+    if isinstance(interpreter, FrameInterpreter):
+        state = interpreter.initial_state()
+        for chunk in patches:
+            outputs = interpreter.run(chunk, state)
+            state = outputs.state
+            scored.append(outputs.logits)
+        return np.concatenate(scored, dtype=np.float32)
+    scored = [interpreter.run(patch).logits for patch in patches]
+    return np.stack(scored, dtype=np.float32)
+
+
 def open_bundle(
     path: Path, runtime: str = "auto", threads: int = 1
-) -> tuple[Bundle, Interpreter, BundleCheck]:
+) -> tuple[Bundle, AnyInterpreter, BundleCheck]:
     """What the daemon does at start: read, load, and reproduce the golden vector."""
     bundle = read_bundle(path)
     interpreter = bundle.load_interpreter(runtime, threads)

@@ -29,6 +29,7 @@ from soundpost.device.files import nearest_folder
 from soundpost.device.findings import Finding, State
 from soundpost.device.interpreter import available_runtimes
 from soundpost.device.microphone import load_profile
+from soundpost.device.plan import planned_classes
 from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import load_detector
 from soundpost.device.tls import certificate_dates
@@ -82,7 +83,7 @@ def check_models(settings: Settings) -> Iterator[Finding]:
             bundle, interpreter, check = open_bundle(path, model.runtime, model.threads)
             labels.update(bundle.manifest.labels)
             for name in users[path]:
-                settings.detector_classes(name, bundle.manifest.classes)
+                planned_classes(settings, name, bundle)
         except SoundpostError as error:
             remedy = f"runtimes here: {runtimes or 'none: pip install soundpost[device]'}"
             yield Finding("model", "fault", str(error), remedy)

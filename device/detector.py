@@ -44,7 +44,8 @@ class ClassSettings:
     """How one label's scores become events.
 
     onset, release : thresholds on the smoothed score, 0 to 1, release not above onset
-    smoothing : centre of the last `smoothing_windows` scores (fewer after a gap)
+    smoothing : centre of the last `smoothing_windows` scores (fewer after a gap); on frames, of
+        as many frames around each
     min_duration_s : shorter events are not reported
     min_gap_s : events closer than this are one; an event's end is known this much later
     cadence : temporal pattern that must be confirmed, or None
@@ -90,7 +91,7 @@ class Detection:
         report, at the end the highest of all
     threshold : the label's onset threshold
     onset_sample, offset_sample : first sample and the one after the last; no offset before the end
-    window_end_sample : sample after the window that decided this
+    window_end_sample : sample after the window, or the last frame, that decided this
     """
 
     label: str
@@ -103,7 +104,7 @@ class Detection:
 
 
 @dataclass
-class _Event:
+class OpenEvent:
     """An event that lasts, reported or not yet."""
 
     onset: int
@@ -114,10 +115,12 @@ class _Event:
     score_since: float = 0.0
 
     def extend(self, offset: int, score: float) -> None:
+        """Go on up to offset with this score."""
         self.offset = max(self.offset, offset)
         self.add(score)
 
     def add(self, score: float) -> None:
+        """Take a score into account."""
         self.score = max(self.score, score)
         self.score_since = max(self.score_since, score)
 
@@ -299,14 +302,14 @@ class _Smoothed:
         return (self._last.maxlen or 1) - 1
 
 
-class _Reports:
+class Reports:
     """Detections of one label's event."""
 
     def __init__(self, settings: ClassSettings, rate_hz: int) -> None:
         self._settings = settings
         self._update_samples = round(UPDATE_INTERVAL_S * rate_hz)
 
-    def of(self, event: _Event, window_end: int, *, ended: bool = False) -> list[Detection]:
+    def of(self, event: OpenEvent, window_end: int, *, ended: bool = False) -> list[Detection]:
         """What is due for an event that lasts long enough to be one."""
         found = []
         if not event.reported:
@@ -323,7 +326,11 @@ class _Reports:
         return found
 
     def _detection(
-        self, event: _Event, phase: Literal["start", "update", "end"], score: float, window_end: int
+        self,
+        event: OpenEvent,
+        phase: Literal["start", "update", "end"],
+        score: float,
+        window_end: int,
     ) -> Detection:
         return Detection(
             label=self._settings.label,
@@ -344,14 +351,14 @@ class _ScoreTrack:
         self._window = window
         self._hop = hop
         self._smoothed = _Smoothed(settings)
-        self._reports = _Reports(settings, rate_hz)
+        self._reports = Reports(settings, rate_hz)
         self._min_duration = round(settings.min_duration_s * rate_hz)
         self._min_gap = round(settings.min_gap_s * rate_hz)
         self._delay = self._smoothed.delay_windows * hop // 2
         # Start of the stream or of what followed its last gap: no event reaches further back.
         self._earliest: int | None = None
         self._rise: int | None = None
-        self._event: _Event | None = None
+        self._event: OpenEvent | None = None
         self._window_end = 0
 
     def update(self, first_sample: int, score: float) -> list[Detection]:
@@ -369,7 +376,7 @@ class _ScoreTrack:
             if event is not None:
                 event.extend(end, smoothed)
             elif smoothed >= self._settings.onset:
-                event = self._event = _Event(self._rise, end, smoothed, score_since=smoothed)
+                event = self._event = OpenEvent(self._rise, end, smoothed, score_since=smoothed)
         else:
             self._rise = None
             if event is not None:
@@ -396,7 +403,7 @@ class _ScoreTrack:
         self._rise = self._earliest = None
         return found
 
-    def _end(self, event: _Event) -> list[Detection]:
+    def _end(self, event: OpenEvent) -> list[Detection]:
         self._event = None
         if not event.reported:
             return []
@@ -420,7 +427,7 @@ class _CadenceTrack:
         self._frames = frames
         self._check = CadenceCheck(TEMPORAL_PATTERNS[settings.cadence])
         self._smoothed = _Smoothed(settings)
-        self._reports = _Reports(settings, rate_hz)
+        self._reports = Reports(settings, rate_hz)
         self._delay = self._smoothed.delay_windows * hop
         self._min_duration = round(settings.min_duration_s * rate_hz)
         self._release = round(max(self._check.release_s, settings.min_gap_s) * rate_hz)
@@ -429,7 +436,7 @@ class _CadenceTrack:
         self._heard: deque[tuple[int, int, float]] = deque()
         self._candidate_until = -1
         self._generation = -1
-        self._event: _Event | None = None
+        self._event: OpenEvent | None = None
         self._last_start = 0
         self._last_band = 0
         self._last_correlation = 0.0
@@ -495,7 +502,7 @@ class _CadenceTrack:
         if onset <= self._previous_offset or offset - onset < self._min_duration:
             return []
         score = max(first, second)
-        self._event = event = _Event(onset, offset, score, score_since=score)
+        self._event = event = OpenEvent(onset, offset, score, score_since=score)
         self._follow(match.last)
         return self._reports.of(event, self._window_end)
 
@@ -511,7 +518,7 @@ class _CadenceTrack:
         self._last_band = group.band
         self._last_correlation = group.correlation
 
-    def _end(self, event: _Event) -> list[Detection]:
+    def _end(self, event: OpenEvent) -> list[Detection]:
         self._event = None
         self._previous_offset = event.offset
         return self._reports.of(event, self._window_end, ended=True)

@@ -43,7 +43,10 @@ INT8_LOW, INT8_HIGH = -128, 127
 
 @dataclass(frozen=True)
 class Signature:
-    """Names within the model file: output order differs between formats, names do not."""
+    """Names within the model file: output order differs between formats, names do not.
+
+    embedding : empty where the model gives none
+    """
 
     name: str = "scores"
     input: str = "patch"
@@ -119,10 +122,7 @@ class Interpreter:
         self._model = model
         names = (signature.logits, signature.embedding)
         try:
-            # The runner keeps a reference that forbids invoke(): used for its names, then dropped.
-            runner = model.get_signature_runner(signature.name)
-            inputs, outputs = runner.get_input_details(), runner.get_output_details()
-            del runner
+            inputs, outputs = signature_details(model, signature.name)
             entry, exits = inputs[signature.input], [outputs[name] for name in names]
         except (ValueError, KeyError) as error:
             raise BundleError(
@@ -135,25 +135,12 @@ class Interpreter:
                 f"model: {len(inputs)} inputs, the first {shape}: expected one patch "
                 "(1, n_frames, n_mels, 1); export it with `soundpost export`"
             )
-        for details in (entry, *exits):
-            if details["dtype"] not in (np.int8, np.float32):
-                raise BundleError(
-                    f"model: tensor {details['name']} is {np.dtype(details['dtype'])}: expected "
-                    "int8 or float32; export it with `soundpost export`"
-                )
         self.input_shape: tuple[int, int] = shape[1], shape[2]
         self.n_labels, self.n_embedding = (int(details["shape"][-1]) for details in exits)
         self.quantisation = {
-            name: Quantisation(*details["quantization"])
+            name: quantisation_of(details)
             for name, details in zip(("input", "logits", "embedding"), (entry, *exits), strict=True)
         }
-        for details, how in zip((entry, *exits), self.quantisation.values(), strict=True):
-            if (details["dtype"] == np.float32) != how.is_float:
-                raise BundleError(
-                    f"model: tensor {details['name']} is {np.dtype(details['dtype'])} with scale "
-                    f"{how.scale:g}: expected int8 with a scale, or float32 without; export it "
-                    "with `soundpost export`"
-                )
         self._input_shape = shape
         self._input_index = entry["index"]
         self._output_indices = [details["index"] for details in exits]
@@ -188,10 +175,44 @@ class Interpreter:
         return real
 
 
+def signature_details(
+    model: Any, name: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Details of a signature's inputs and outputs by name; raises ValueError where it is not."""
+    # The runner keeps a reference that forbids invoke(): used for its names, then dropped.
+    runner = model.get_signature_runner(name)
+    return runner.get_input_details(), runner.get_output_details()
+
+
+def quantisation_of(details: dict[str, Any]) -> Quantisation:
+    """How a tensor is stored; raises BundleError on other types than int8 and float32."""
+    if details["dtype"] not in (np.int8, np.float32):
+        raise BundleError(
+            f"model: tensor {details['name']} is {np.dtype(details['dtype'])}: expected "
+            "int8 or float32; export it with `soundpost export`"
+        )
+    how = Quantisation(*details["quantization"])
+    if (details["dtype"] == np.float32) != how.is_float:
+        raise BundleError(
+            f"model: tensor {details['name']} is {np.dtype(details['dtype'])} with scale "
+            f"{how.scale:g}: expected int8 with a scale, or float32 without; export it "
+            "with `soundpost export`"
+        )
+    return how
+
+
 def load_interpreter(
     model: bytes, runtime: str = "auto", threads: int = 1, signature: Signature | None = None
 ) -> Interpreter:
-    """Load a TFLite model.
+    """Load a TFLite model of kind `window`; parameters and errors as `load_model` has them.
+
+    signature : names within the file
+    """
+    return Interpreter(*load_model(model, runtime, threads), signature or Signature())
+
+
+def load_model(model: bytes, runtime: str = "auto", threads: int = 1) -> tuple[Any, str]:
+    """Load a TFLite file: the runtime's own interpreter, ready to be invoked, and its name.
 
     Parameters
     ----------
@@ -199,7 +220,6 @@ def load_interpreter(
     runtime : "auto" for the first one installed, a name of RUNTIMES, or "portable" for the first
         one installed with its own kernels
     threads : of the runtime's kernels; 1 is fastest for these small students
-    signature : names within the file
 
     Raises
     ------
@@ -245,7 +265,7 @@ def load_interpreter(
     if runtime == PORTABLE:
         chosen = f"{chosen}, portable kernels"
     logger.info("model loaded by %s, %d threads", chosen, threads)
-    return Interpreter(interpreter, chosen, signature or Signature())
+    return interpreter, chosen
 
 
 @contextmanager

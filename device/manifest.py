@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import BundleError, SoundpostError
+from soundpost.device.errors import BundleError, InputError, SoundpostError
 from soundpost.device.features import FrontEnd
 from soundpost.device.interpreter import Quantisation, Signature
 
 SCHEMA = "soundpost.bundle/1"
 KIND_WINDOW = "window"
+KIND_FRAMES = "frames"
 
 # A manifest with the credits of thousands of clips stays far below this.
 MAX_MANIFEST_BYTES = 8_000_000
@@ -34,7 +35,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A label becomes one level of an MQTT topic (MQTT 3.1.1, section 4.7).
 _NOT_IN_LABELS = re.compile(r"[/+#\x00-\x1f\x7f]")
 
-_TENSORS = ("input", "logits", "embedding")
+# Tensors whose quantisation a manifest states, by kind; those of states stand beside the states.
+_TENSORS = {KIND_WINDOW: ("input", "logits", "embedding"), KIND_FRAMES: ("input", "logits")}
+# The largest published streaming students keep a few thousand numbers.
+MAX_STATE_VALUES = 1_000_000
+MAX_STATES = 64
+# What is known of an event may depend on so much sound after it: more would make alerts late.
+MAX_LOOK_AHEAD_S = 0.2
 _T = TypeVar("_T")
 
 
@@ -65,13 +72,84 @@ class GoldenTolerance:
 
 
 @dataclass(frozen=True)
+class StateTensor:
+    """What a model of kind `frames` carries from chunk to chunk: out of one, into the next.
+
+    input, output : names within the signature
+    shape : (rows, columns)
+    initial : value of every element where a stream begins
+    input_quantisation, output_quantisation : they may differ by a step, so that a state passes
+        through real values on its way
+    """
+
+    input: str
+    output: str
+    shape: tuple[int, int]
+    initial: float
+    input_quantisation: Quantisation = field(default_factory=Quantisation)
+    output_quantisation: Quantisation = field(default_factory=Quantisation)
+
+    def __post_init__(self) -> None:
+        size = math.prod(self.shape)
+        if len(self.shape) != 2 or min(self.shape) < 1 or size > MAX_STATE_VALUES:
+            raise InputError(
+                f"shape is {_short(repr(self.shape))}: expected rows and columns, at most "
+                f"{MAX_STATE_VALUES} values"
+            )
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """What only a model of kind `frames` has.
+
+    Its window is a chunk, and a chunk begins where the last one ended. The median window of each
+    label, in frames, is the `smoothing_windows` of its detector settings.
+
+    look_ahead_frames : of the future that a label's median window may hold, at most
+    states : in the order in which the model was made
+    """
+
+    look_ahead_frames: int
+    states: tuple[StateTensor, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object `frames` of a manifest."""
+        return {
+            "look_ahead_frames": self.look_ahead_frames,
+            "states": [
+                {
+                    "input": state.input,
+                    "output": state.output,
+                    "shape": list(state.shape),
+                    "initial": state.initial,
+                    "input_quantisation": _quantisation_table(state.input_quantisation),
+                    "output_quantisation": _quantisation_table(state.output_quantisation),
+                }
+                for state in self.states
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> FrameSettings:
+        """Read the object `frames`; raises BundleError."""
+        entries = _tables(table, "states")
+        _check(len(entries) <= MAX_STATES, "states", len(entries), f"at most {MAX_STATES}")
+        return cls(
+            _get(table, "look_ahead_frames", int, "frames"),
+            tuple(_state(entry, f"frames.states[{index}]") for index, entry in enumerate(entries)),
+        )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a device must know about a model.
 
     created : UTC, RFC 3339 with microseconds
-    window_samples, hop_samples : a patch spans window_samples; patches start hop_samples apart
+    window_samples, hop_samples : a patch spans window_samples; patches start hop_samples apart;
+        of kind `frames`, the patch is a chunk of frames and the hop is as many frames
     logit_limit : outputs are clamped to ± this before the host's sigmoid
-    quantisation : of "input", "logits" and "embedding"
+    quantisation : of "input", "logits" and, of kind `window`, "embedding"
+    frames : what only kind `frames` has
     classes : detector settings, one per label and in the labels' order
     speech_labels : those that mean that someone speaks: no clip is kept of such sound
     licence : of the weights themselves
@@ -90,6 +168,7 @@ class Manifest:
     quantisation: Mapping[str, Quantisation]
     signature: Signature = field(default_factory=Signature)
     kind: str = KIND_WINDOW
+    frames: FrameSettings | None = None
     logit_limit: float = 8.0
     speech_labels: tuple[str, ...] = ()
     licence: str = ""
@@ -100,7 +179,12 @@ class Manifest:
 
     def __post_init__(self) -> None:
         check = _check
-        check(self.kind == KIND_WINDOW, "kind", self.kind, f"'{KIND_WINDOW}'; update soundpost")
+        check(
+            self.kind in _TENSORS,
+            "kind",
+            self.kind,
+            f"'{KIND_WINDOW}' or '{KIND_FRAMES}'; update soundpost",
+        )
         check(_NAME.fullmatch(self.name), "name", self.name, "a-z, 0-9, '.', '_', '-'")
         check(VERSION.fullmatch(self.version), "version", self.version, "a version such as 1.0.0")
         check(_TIME.fullmatch(self.created), "created", self.created, "UTC with microseconds")
@@ -131,13 +215,46 @@ class Manifest:
             f"a multiple of the front end's hop, {self.front_end.hop_length}",
         )
         check(self.logit_limit > 0, "logit_limit", self.logit_limit, "a positive number")
-        check(tuple(self.quantisation) == _TENSORS, "quantisation", [*self.quantisation], _TENSORS)
+        tensors = _TENSORS[self.kind]
+        check(tuple(self.quantisation) == tensors, "quantisation", [*self.quantisation], tensors)
+        self._check_frames()
         check(
             all(_SHA256.fullmatch(value) for value in self.sha256.values()),
             "sha256",
             dict(self.sha256),
             "64 hex digits for each member",
         )
+
+    def _check_frames(self) -> None:
+        frames = self.frames
+        if self.kind != KIND_FRAMES:
+            _check(frames is None, "frames", "an object", f"none beside kind '{self.kind}'")
+            return
+        if frames is None:
+            raise BundleError("manifest: frames is missing: expected its states; export it again")
+        _check(
+            self.hop_samples == self.n_frames * self.front_end.hop_length,
+            "hop_samples",
+            self.hop_samples,
+            f"{self.n_frames * self.front_end.hop_length}, a chunk of {self.n_frames} frames",
+        )
+        hop_s = self.front_end.hop_length / self.front_end.sample_rate_hz
+        most = math.floor(MAX_LOOK_AHEAD_S / hop_s + 1e-9)
+        _check(
+            0 <= frames.look_ahead_frames <= most,
+            "frames.look_ahead_frames",
+            frames.look_ahead_frames,
+            f"0 to {most}, {MAX_LOOK_AHEAD_S:g} s",
+        )
+        for side in ("input", "output"):
+            names = [getattr(state, side) for state in frames.states]
+            names.append(getattr(self.signature, "input" if side == "input" else "logits"))
+            _check(len(set(names)) == len(names), "frames.states", names, "distinct names")
+        for settings in self.classes:
+            try:
+                check_frame_class(settings)
+            except InputError as error:
+                raise BundleError(f"manifest: {error}; export it again") from error
 
     @property
     def n_frames(self) -> int:
@@ -167,12 +284,7 @@ class Manifest:
             "signature": asdict(self.signature),
             "logit_limit": self.logit_limit,
             "quantisation": {
-                name: {
-                    "dtype": "float32" if how.is_float else "int8",
-                    "scale": how.scale,
-                    "zero_point": how.zero_point,
-                }
-                for name, how in self.quantisation.items()
+                name: _quantisation_table(how) for name, how in self.quantisation.items()
             },
             "classes": [asdict(settings) for settings in self.classes],
             "licence": self.licence,
@@ -191,6 +303,8 @@ class Manifest:
         # Bundles without the field keep their bytes.
         if self.speech_labels or "speech_labels" in self.read_from:
             known["speech_labels"] = list(self.speech_labels)
+        if self.frames is not None:
+            known["frames"] = self.frames.to_dict()
         text = json.dumps(_with_unknown(known, self.read_from), indent=1, ensure_ascii=False)
         return f"{text}\n".encode()
 
@@ -218,11 +332,15 @@ class Manifest:
                 "update soundpost on this device or export the bundle again"
             )
         tensors = _get(table, "quantisation", dict)
+        kind = _get(table, "kind", str)
         return cls(
             name=_get(table, "name", str),
             version=_get(table, "version", str),
             created=_get(table, "created", str),
-            kind=_get(table, "kind", str),
+            kind=kind,
+            frames=FrameSettings.from_dict(_get(table, "frames", dict))
+            if kind == KIND_FRAMES
+            else None,
             labels=_strings(_get(table, "labels", list), "labels"),
             front_end=_front_end(_get(table, "front_end", dict)),
             window_samples=_get(table, "window_samples", int),
@@ -231,7 +349,7 @@ class Manifest:
             logit_limit=_get(table, "logit_limit", float),
             quantisation={
                 name: _record(Quantisation, _get(tensors, name, dict), f"quantisation.{name}")
-                for name in _TENSORS
+                for name in _TENSORS.get(kind, ())
             },
             classes=tuple(
                 _record(ClassSettings, entry, f"classes[{index}]")
@@ -246,6 +364,47 @@ class Manifest:
             sha256=_typed(_get(table, "sha256", dict), str, "sha256"),
             read_from=table,
         )
+
+
+def check_frame_class(settings: ClassSettings) -> None:
+    """Raise InputError where detector settings ask for what is not done on frames."""
+    where = f"settings of class {settings.label!r}"
+    if settings.smoothing == "mean":
+        raise InputError(
+            f"{where}: smoothing is 'mean': a bundle of kind '{KIND_FRAMES}' takes median or none"
+        )
+    if settings.cadence is not None:
+        raise InputError(
+            f"{where}: cadence is {settings.cadence!r}: a bundle of kind '{KIND_FRAMES}' confirms "
+            "no cadence; leave it out"
+        )
+
+
+def _quantisation_table(how: Quantisation) -> dict[str, Any]:
+    return {
+        "dtype": "float32" if how.is_float else "int8",
+        "scale": how.scale,
+        "zero_point": how.zero_point,
+    }
+
+
+def _state(table: Mapping[str, Any], where: str) -> StateTensor:
+    shape = _get(table, "shape", list, where)
+    _check(all(type(n) is int for n in shape), f"{where}.shape", shape, "whole numbers")
+    quantisation = {
+        name: _record(Quantisation, _get(table, name, dict, where), f"{where}.{name}")
+        for name in ("input_quantisation", "output_quantisation")
+    }
+    try:
+        return StateTensor(
+            _get(table, "input", str, where),
+            _get(table, "output", str, where),
+            tuple(shape),
+            _get(table, "initial", float, where),
+            **quantisation,
+        )
+    except InputError as error:
+        raise BundleError(f"manifest: {where}: {error}; export it again") from error
 
 
 def _check(held: object, name: str, found: object, expected: object) -> None:

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from soundpost.device.audio import Channel
-from soundpost.device.bundle import Bundle, open_bundle, read_bundle, starter_bundle_path
+from soundpost.device.bundle import (
+    AnyInterpreter,
+    Bundle,
+    open_bundle,
+    read_bundle,
+    starter_bundle_path,
+)
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import ConfigError
-from soundpost.device.interpreter import Interpreter
+from soundpost.device.errors import ConfigError, InputError
+from soundpost.device.manifest import check_frame_class
 from soundpost.device.microphone import MicrophoneProfile, load_profile
 from soundpost.device.overlay import Overlay
 from soundpost.device.settings import LevelSettings, Settings, nearest
@@ -44,7 +50,7 @@ class SourcePlan:
     name: str
     url: str
     bundle: Bundle
-    interpreter: Interpreter
+    interpreter: AnyInterpreter
     classes: Sequence[ClassSettings]
     channel: Channel = "mix"
     options: dict[str, Any] = field(default_factory=dict)
@@ -95,7 +101,7 @@ def plan_sources(
             # that of a source which is opened afresh as well, for the old one may not end in time.
             bundle = loaded[path]
             interpreter = bundle.load_interpreter(runtime, threads)
-        classes = settings.detector_classes(source.name, bundle.manifest.classes)
+        classes = planned_classes(settings, source.name, bundle)
         plans.append(
             SourcePlan(
                 source.name,
@@ -126,6 +132,23 @@ def _check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
                     f"{settings.path or 'settings'}: [{table}] labels: no source's bundle has "
                     f"{label!r}{nearest(label, known) or '; take it out'}"
                 )
+
+
+def planned_classes(settings: Settings, source: str, bundle: Bundle) -> tuple[ClassSettings, ...]:
+    """A source's detector settings: its bundle's, with those of the settings file in their place.
+
+    Raises ConfigError for a label that the bundle lacks, thresholds that contradict, or what a
+    bundle of this kind does not do.
+    """
+    classes = settings.detector_classes(source, bundle.manifest.classes)
+    if bundle.manifest.frames is not None:
+        where = str(settings.path) if settings.path is not None else "settings"
+        for known in classes:
+            try:
+                check_frame_class(known)
+            except InputError as error:
+                raise ConfigError(f"{where}: {error}") from error
+    return classes
 
 
 def plan_levels(levels: LevelSettings, profile: Path | None) -> LevelPlan | None:

@@ -1,12 +1,14 @@
 """Child process of `soundpost.export.tflite`: ONNX to float and int8 TFLite.
 
-Run as `python -m soundpost.export.convert_worker FOLDER`. It reads model.onnx and
-representative.npy there and writes float32.tflite and int8.tflite; each step is announced as a line
-on standard output, and everything that the converters print, from C++ too, goes to convert.log.
+Run as `python -m soundpost.export.convert_worker FOLDER`. It reads model.onnx,
+interface.json and an array of examples for each input there and writes float32.tflite and
+int8.tflite; each step is announced as a line on standard output, and everything that the converters
+print, from C++ too, goes to convert.log.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -33,9 +35,17 @@ def _redirect(log: Path) -> Callable[[str], None]:
     return lambda step: print(step, file=announce, flush=True)
 
 
-def _representative(patches: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for patch in patches:
-        yield name, {"patch": patch[np.newaxis, :, :, np.newaxis].astype(np.float32)}
+def _shaped(values: Any, index: int) -> Any:
+    """An example of an input: a patch with its batch and channel, anything else as it is."""
+    return (values[np.newaxis, :, :, np.newaxis] if index == 0 else values).astype(np.float32)
+
+
+def _representative(
+    arrays: list[Any], names: list[str], signature: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for values in zip(*arrays, strict=True):
+        shaped = [_shaped(value, index) for index, value in enumerate(values)]
+        yield signature, dict(zip(names, shaped, strict=True))
 
 
 def convert(folder: Path, announce: Callable[[str], None]) -> None:
@@ -46,6 +56,8 @@ def convert(folder: Path, announce: Callable[[str], None]) -> None:
 
     announce(STEPS[1])
     # onnx2tf rewrites its input file.
+    interface = json.loads((folder / "interface.json").read_text(encoding="utf-8"))
+    signature, names, outputs = (interface[key] for key in ("signature", "inputs", "outputs"))
     private = folder / "private.onnx"
     shutil.copyfile(folder / "model.onnx", private)
     keras_model = onnx2tf.convert(
@@ -53,29 +65,41 @@ def convert(folder: Path, announce: Callable[[str], None]) -> None:
         output_folder_path=str(folder / "onnx2tf"),
         disable_model_save=True,
         non_verbose=True,
+        enable_rnn_unroll=interface["unroll"],
     )
-    patches = np.load(folder / "representative.npy", allow_pickle=False)
-    expected = (1, *patches.shape[1:], 1)
-    if tuple(keras_model.inputs[0].shape) != expected or len(keras_model.outputs) != 2:
+    arrays = [
+        np.load(folder / f"representative_{index}.npy", allow_pickle=False)
+        for index in range(len(names))
+    ]
+    expected = [_shaped(array[0], index).shape for index, array in enumerate(arrays)]
+    found = [tuple(entry.shape) for entry in keras_model.inputs]
+    # A single input has lost its name; several must not have changed places.
+    named = len(names) == 1 or [entry.name for entry in keras_model.inputs] == names
+    if found != expected or not named or len(keras_model.outputs) != len(outputs):
         raise RuntimeError(
             f"onnx2tf made inputs {keras_model.inputs} and outputs {keras_model.outputs}: "
-            f"expected one patch {expected} and two outputs"
+            f"expected {dict(zip(names, expected, strict=True))} and {len(outputs)} outputs"
         )
 
-    def scores(patch: Any) -> dict[str, Any]:
-        logits, embedding = keras_model(patch)
-        return {"logits": logits, "embedding": embedding}
+    def scores(*inputs: Any) -> dict[str, Any]:
+        made = keras_model(inputs[0] if len(inputs) == 1 else list(inputs))
+        return dict(zip(outputs, made, strict=True))
 
     module = tf.Module()
     module.student = keras_model
-    specification = [tf.TensorSpec(expected, tf.float32, name="patch")]
+    specification = [
+        tf.TensorSpec(shape, tf.float32, name=name)
+        for name, shape in zip(names, expected, strict=True)
+    ]
     module.scores = tf.function(scores, input_signature=specification)
     # By way of a SavedModel: only there do the tensors keep the names of the signature.
     saved = str(folder / "saved_model")
-    tf.saved_model.save(module, saved, signatures={"scores": module.scores.get_concrete_function()})
+    tf.saved_model.save(
+        module, saved, signatures={signature: module.scores.get_concrete_function()}
+    )
 
     def converter() -> Any:
-        made = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=["scores"])
+        made = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[signature])
         made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         # Per-channel dense layers ask for a FULLY_CONNECTED that tflite-runtime refuses.
         made._experimental_disable_per_channel_quantization_for_dense_layers = True
@@ -87,7 +111,7 @@ def convert(folder: Path, announce: Callable[[str], None]) -> None:
     announce(STEPS[3])
     full_int8 = converter()
     full_int8.optimizations = [tf.lite.Optimize.DEFAULT]
-    full_int8.representative_dataset = lambda: _representative(patches, "scores")
+    full_int8.representative_dataset = lambda: _representative(arrays, names, signature)
     full_int8.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     full_int8.inference_input_type = tf.int8
     full_int8.inference_output_type = tf.int8

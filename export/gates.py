@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,13 @@ ALLOWED_OPERATORS = {
     "CONV_2D": 5,
     "DEPTHWISE_CONV_2D": 6,
     "FULLY_CONNECTED": 9,
+    "GATHER": 2,
+    "LOGISTIC": 2,
     "MAXIMUM": 4,
     "MEAN": 3,
     "MINIMUM": 4,
     "MUL": 6,
+    "PACK": 2,
     "PAD": 4,
     "PADV2": 4,
     "RELU": 2,
@@ -45,7 +49,9 @@ ALLOWED_OPERATORS = {
     "RESHAPE": 1,
     "STRIDED_SLICE": 5,
     "SUB": 3,
+    "TANH": 2,
     "TRANSPOSE": 4,
+    "UNPACK": 2,
 }
 
 FLOAT_TOLERANCE = 1e-4
@@ -123,8 +129,11 @@ def check_operators(model: bytes) -> Counter[tuple[str, int]]:
     return found
 
 
-def check_full_int8(model: bytes, front_end: FrontEnd) -> None:
-    """No float inside, convolutions scaled per channel, the input scale fits the front end."""
+def check_full_int8(model: bytes, front_end: FrontEnd, inputs: Sequence[str] = ()) -> None:
+    """No float inside, convolutions scaled per channel, the input scale fits the front end.
+
+    inputs : names of those that hold log-mel values; the only one by default
+    """
     parsed = _parse(model)
     graph = parsed.subgraphs[0]
     convolutions = 0
@@ -145,22 +154,38 @@ def check_full_int8(model: bytes, front_end: FrontEnd) -> None:
             convolutions += 1
     if not convolutions:
         raise ExportError("int8 model: has no convolutions")
-    entry = graph.tensors[graph.inputs[0]]
-    scale, zero_point = float(entry.quantization.scale[0]), int(entry.quantization.zeroPoint[0])
-    covered = ((INT8_LOW - zero_point) * scale, (INT8_HIGH - zero_point) * scale)
-    wanted = (front_end.clamp_low, front_end.clamp_high)
-    # A range that does not hold zero is widened to it: 0 must be a whole step.
-    wanted = (min(wanted[0], 0.0), max(wanted[1], 0.0))
-    slack = _RANGE_SLACK * (wanted[1] - wanted[0])
-    if max(abs(covered[0] - wanted[0]), abs(covered[1] - wanted[1])) > slack:
-        raise ExportError(
-            f"int8 model: its input covers {covered[0]:.2f} to {covered[1]:.2f}, the front end "
-            f"{wanted[0]:g} to {wanted[1]:g}: the representative set does not span the range"
-        )
+    places = signature_inputs(model)
+    for entry in [places[name] for name in inputs] or [graph.inputs[0]]:
+        covered = covered_range(graph.tensors[entry])
+        wanted = (front_end.clamp_low, front_end.clamp_high)
+        # A range that does not hold zero is widened to it: 0 must be a whole step.
+        wanted = (min(wanted[0], 0.0), max(wanted[1], 0.0))
+        slack = _RANGE_SLACK * (wanted[1] - wanted[0])
+        if max(abs(covered[0] - wanted[0]), abs(covered[1] - wanted[1])) > slack:
+            raise ExportError(
+                f"int8 model: its input covers {covered[0]:.2f} to {covered[1]:.2f}, the front end "
+                f"{wanted[0]:g} to {wanted[1]:g}: the representative set does not span the range"
+            )
     for index in graph.outputs:
         scales = graph.tensors[index].quantization.scale
         if not 1e-6 < float(scales[0]) < 10.0:
             raise ExportError(f"int8 model: output scale {float(scales[0]):.2g} carries nothing")
+
+
+def signature_inputs(model: bytes) -> dict[str, int]:
+    """Tensor numbers of a model's inputs by their names within its first signature."""
+    definitions = _parse(model).signatureDefs or []
+    return {
+        known.name.decode(): int(known.tensorIndex)
+        for definition in definitions[:1]
+        for known in definition.inputs
+    }
+
+
+def covered_range(tensor: schema.TensorT) -> tuple[float, float]:
+    """Least and greatest real value that an int8 tensor can hold."""
+    scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+    return (INT8_LOW - zero_point) * scale, (INT8_HIGH - zero_point) * scale
 
 
 def run_patches(interpreter: Interpreter, patches: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from soundpost.device.bundle import Golden, GoldenTolerance, Manifest, windows
+from soundpost.device.bundle import (
+    Golden,
+    GoldenTolerance,
+    Manifest,
+    model_interpreter,
+    score_features,
+)
 from soundpost.device.errors import ExportError
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
-from soundpost.device.interpreter import (
-    Interpreter,
-    available_runtimes,
-    load_interpreter,
-    sigmoid,
-)
+from soundpost.device.frame_interpreter import FrameInterpreter
+from soundpost.device.interpreter import Interpreter, available_runtimes, sigmoid
 
 # Windows of the golden vector: enough that a wrong hop or a state left over would show.
 N_WINDOWS = 4
+# And so much sound for a model that remembers.
+N_GOLDEN_S = 4.0
 
 # Past this, two runtimes do not say the same.
 MOST_SCORE_DIFFERENCE = 0.15
@@ -64,6 +68,17 @@ def make_golden(
     )
 
 
+def make_frame_golden(interpreter: FrameInterpreter, manifest: Manifest) -> Golden:
+    """The same of a model of kind `frames`: the chunks of N_GOLDEN_S one after the other."""
+    front_end, n_frames = manifest.front_end, manifest.n_frames
+    hop_s = front_end.hop_length / front_end.sample_rate_hz
+    n_chunks = round(N_GOLDEN_S / (n_frames * hop_s))
+    samples = golden_input(front_end, front_end.samples_of(n_chunks * n_frames))
+    features = log_mel(samples, front_end)
+    logits = score_features(features, manifest, interpreter)
+    return Golden(samples, features, logits, np.zeros((n_chunks, 0), np.float32))
+
+
 def golden_tolerance(model: bytes, golden: Golden, manifest: Manifest) -> GoldenTolerance:
     """How far a device's scores may be off: twice what the runtimes here differ by, or the default.
 
@@ -75,9 +90,8 @@ def golden_tolerance(model: bytes, golden: Golden, manifest: Manifest) -> Golden
     expected, worst = sigmoid(golden.logits), 0.0
     for runtime in available_runtimes():
         if runtime != "tensorflow":
-            interpreter = load_interpreter(model, runtime)
-            patches = windows(golden.features, manifest)
-            scores = np.stack([interpreter.run(patch).scores for patch in patches])
+            interpreter = model_interpreter(manifest, model, runtime)
+            scores = sigmoid(score_features(golden.features, manifest, interpreter))
             worst = max(worst, float(np.abs(scores - expected).max()))
             if worst > MOST_SCORE_DIFFERENCE:
                 raise ExportError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -41,13 +42,25 @@ class ExportedGraph(nn.Module):
 
 
 def export_onnx(student: nn.Module, n_frames: int, n_mels: int) -> bytes:
-    """ONNX model (opset 17, static batch of 1) of a student.
+    """ONNX model (opset 17, static batch of 1) of a student of kind `window`.
 
     The input is 4-D, (1, 1, n_frames, n_mels): other layouts fail in onnx2tf or are silently
     transposed. Raises ExportError where torch cannot trace the graph or ONNX's checker refuses it.
     """
     names = Signature()
-    graph = ExportedGraph(student).eval().to("cpu")
+    return trace_onnx(
+        ExportedGraph(student),
+        {names.input: torch.zeros(1, 1, n_frames, n_mels)},
+        (names.logits, names.embedding),
+    )
+
+
+def trace_onnx(graph: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
+    """ONNX model of a graph with these example inputs, by name and in order, and output names.
+
+    Raises ExportError where torch cannot trace the graph or ONNX's checker refuses it.
+    """
+    graph = graph.eval().to("cpu")
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             # The newer exporter's graphs do not convert; its advertisement helps no user.
@@ -55,12 +68,12 @@ def export_onnx(student: nn.Module, n_frames: int, n_mels: int) -> bytes:
             path = Path(folder) / "model.onnx"
             torch.onnx.export(
                 graph,
-                (torch.zeros(1, 1, n_frames, n_mels),),
+                tuple(inputs.values()),
                 path,
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[names.input],
-                output_names=[names.logits, names.embedding],
+                input_names=list(inputs),
+                output_names=list(outputs),
             )
             content = path.read_bytes()
         onnx.checker.check_model(onnx.load_from_string(content), full_check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import selectors
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from soundpost.device.errors import ExportError, MissingExtraError
 from soundpost.device.features import FloatArray
+from soundpost.device.interpreter import Signature
 from soundpost.export.convert_worker import STEPS
 
 # MobileNet_v2 takes half a minute on two cores; a converter that hangs must not hang a night's job.
@@ -36,10 +39,30 @@ class TFLiteModels:
     int8: bytes
 
 
+@dataclass(frozen=True)
+class Interface:
+    """What a converted model is called by.
+
+    signature : its name
+    inputs, outputs : names in the order of the ONNX model's; the first input is the 4-D one
+    unroll : write the steps of a recurrence out, which full int8 needs
+    """
+
+    signature: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    unroll: bool = False
+
+
+_NAMES = Signature()
+WINDOW = Interface(_NAMES.name, (_NAMES.input,), (_NAMES.logits, _NAMES.embedding))
+
+
 def convert_to_tflite(
     onnx_model: bytes,
-    representative: FloatArray,
+    representative: FloatArray | Mapping[str, FloatArray],
     *,
+    interface: Interface | None = None,
     quiet: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> TFLiteModels:
@@ -48,7 +71,9 @@ def convert_to_tflite(
     Parameters
     ----------
     onnx_model : from `export_onnx`
-    representative : (n, n_frames, n_mels) float32, real log-mel patches that set the int8 ranges
+    representative : (n, n_frames, n_mels) float32, real log-mel patches that set the int8 ranges;
+        where there are more inputs than a patch, such arrays by the inputs' names
+    interface : names of the signature; those of kind `window` by default
 
     Raises
     ------
@@ -57,13 +82,18 @@ def convert_to_tflite(
     MissingExtraError
         A package of the export extra is missing.
     """
-    with tempfile.TemporaryDirectory(prefix="soundpost-export-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="soundpost-export-") as place:
+        folder = Path(place)
         try:
             (folder / "model.onnx").write_bytes(onnx_model)
-            array = io.BytesIO()
-            np.save(array, np.asarray(representative, np.float32), allow_pickle=False)
-            (folder / "representative.npy").write_bytes(array.getvalue())
+            interface = interface or WINDOW
+            (folder / "interface.json").write_text(json.dumps(asdict(interface)), encoding="utf-8")
+            if not isinstance(representative, Mapping):
+                representative = {interface.inputs[0]: representative}
+            for index, name in enumerate(interface.inputs):
+                array = io.BytesIO()
+                np.save(array, np.asarray(representative[name], np.float32), allow_pickle=False)
+                (folder / f"representative_{index}.npy").write_bytes(array.getvalue())
         except OSError as error:
             raise ExportError(
                 f"{folder}: cannot be written ({error.strerror}); free some space there "

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from soundpost.device.bundle import open_bundle
 from soundpost.device.errors import InputError
+from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.train.clips import Clip, load_waveforms, read_clip_set
 from soundpost.train.loop import score_patches
 from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
@@ -68,7 +69,13 @@ def evaluate(
     else:
         bundle, interpreter, _ = open_bundle(model, runtime)
         manifest = bundle.manifest
+        if isinstance(interpreter, FrameInterpreter):
+            raise InputError(
+                f"{model}: is of kind '{manifest.kind}', which tells when sounds begin and end, "
+                "not what a clip is; give a run or a bundle of kind 'window'"
+            )
         labels, front_end, n_frames = manifest.labels, manifest.front_end, manifest.n_frames
+        score = interpreter.run
         name, engine = f"bundle {model} ({manifest.weights})", interpreter.runtime
     kept: list[Clip] = [clip for clip in chosen if clip.label in labels]
     if not kept:
@@ -81,7 +88,7 @@ def evaluate(
         logits = score_patches(network, windows.patches, where)
     else:
         bar = tqdm(windows.patches, "scoring", unit="window", disable=quiet, leave=False)
-        logits = np.stack([interpreter.run(patch).logits for patch in bar])
+        logits = np.stack([score(patch).logits for patch in bar])
     scores = clip_means(1 / (1 + np.exp(-logits)), windows.clip, len(kept))
     truth: NDArray[np.int64] = np.array([labels.index(clip.label) for clip in kept])
     figures = clip_figures(scores, truth, labels)

@@ -56,11 +56,20 @@ def _show(bundle: Bundle) -> None:
     print(f"  file       {bundle.where}")
     print(f"  sha256     {bundle.sha256}")
     print(f"  model      {manifest.weights}, {len(bundle.model):,} bytes")
+    what = "window   " if manifest.frames is None else "chunk    "
     print(
-        f"  window     {manifest.window_samples / rate_hz:.3f} s every "
+        f"  {what}  {manifest.window_samples / rate_hz:.3f} s every "
         f"{manifest.hop_samples / rate_hz:.3f} s at {rate_hz} Hz, "
         f"{manifest.n_frames} x {manifest.front_end.n_mels} log-mel"
     )
+    if manifest.frames is not None:
+        hop_s = manifest.front_end.hop_length / rate_hz
+        look_ahead_s = manifest.frames.look_ahead_frames * hop_s
+        carried = ", ".join(
+            f"{state.input} {state.shape[0]} x {state.shape[1]}" for state in manifest.frames.states
+        )
+        print(f"  frames     {hop_s:.3f} s, medians look ahead {look_ahead_s:.3f} s at most")
+        print(f"  carries    {carried}")
     print(f"  front end  {manifest.front_end.hash()[:16]}")
     print(f"  licence    {manifest.licence or 'not stated'}")
     for data in manifest.training_data:
@@ -106,10 +115,11 @@ def _run(arguments: argparse.Namespace) -> int:
             )
         )
     else:
+        unit = "windows" if manifest.frames is None else "chunks"
         print(
             f"{bundle.where}: in order. {manifest.name} {manifest.version}, "
             f"{len(manifest.labels)} labels, by {check.runtime}: golden vector of "
-            f"{check.n_windows} windows within {check.feature_error:.1g} in features and "
+            f"{check.n_windows} {unit} within {check.feature_error:.1g} in features and "
             f"{check.score_error:.1g} in scores"
         )
     return 0

@@ -276,6 +276,12 @@ def tiny() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def frames() -> ModuleType:
+    """tests/device/tiny_frames.py: the same for a model that hears chunks and remembers."""
+    return load_helper("tiny_frames")
+
+
+@pytest.fixture(scope="session")
 def running() -> ModuleType:
     """tests/device/running.py: a sensor's process, and what its broker passes on."""
     return load_helper("running")
@@ -291,6 +297,15 @@ def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("bundle") / "tiny.bundle"
     student, manifest = tiny.tiny_student(), tiny.tiny_manifest()
     write_bundle(path, manifest, student.model, tiny.tiny_golden(student, manifest), "# tiny\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def frames_bundle(frames: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny streaming student as a bundle file; `high` and `low` hear what their names say."""
+    path = tmp_path_factory.mktemp("bundle") / "frames.bundle"
+    student, manifest = frames.tiny_frames(), frames.frames_manifest()
+    write_bundle(path, manifest, student.model, frames.frames_golden(student, manifest), "# tiny\n")
     return path
 
 

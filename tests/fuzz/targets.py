@@ -188,7 +188,13 @@ def targets() -> list[Target]:
         ),
         Target("profile", [profile], _file(folder, "p.toml", load_profile), 6),
         Target("response table", tables, _file(folder, "p.csv", load_profile), 6),
-        Target("manifest", [ORIGINAL["manifest.json"]], Manifest.from_json, 4, json=True),
+        Target(
+            "manifest",
+            [ORIGINAL["manifest.json"], (DEVICE / "examples/manifest-frames.json").read_bytes()],
+            Manifest.from_json,
+            4,
+            json=True,
+        ),
         Target("front end", [_front_end()], _with_front_end, 1, json=True, only_json=True),
         Target("bundle bytes", [raw], lambda data: parse_bundle(data, "fuzz"), 1),
         Target(
