@@ -8,7 +8,8 @@ Equation numbers are those of Liang et al. 2021. Where the text leaves a choice:
   1 - p where it is 0): the positive term alone is least where every score is 1.
 - K in equation 4 counts the batch's clips "with both weakly and strong labels": all labelled ones,
   in the weak term and in the strong term alike. So the two terms add up to one mean over labelled
-  clips, and weigh less than the two means that they replace.
+  clips, and weigh less than the two means that they replace; `focal_clips = "own"` in a recipe
+  divides each by the clips it sums over.
 - "Weak" losses see weakly labelled clips only, as printed under equation 3, though a strong clip's
   tags are known too; `tags_of_strong` in a recipe lets them in.
 - Consistency in equation 3 is a binary cross entropy ("the total connectional BCE loss"). Its
@@ -105,7 +106,7 @@ def guided_loss(
 
 
 def alpha_of(epoch: float, start: float = 30.0, decay: float = 0.996) -> float:
-    """Weight of the student's guidance to the teacher: 1 - decay^(epoch - start), 0 before start."""
+    """Weight of the student's guidance: 1 - decay^(epoch - start), zero before start."""
     return 1.0 - decay ** (epoch - start) if epoch > start else 0.0
 
 

@@ -153,7 +153,9 @@ def _block(c_in: int, c_out: int, layers: int, kernel: int, pool: tuple[int, int
     for layer in range(layers):
         # No bias: the batch normalisation after it has one.
         parts += [
-            nn.Conv2d(c_in if layer == 0 else c_out, c_out, kernel, padding=kernel // 2, bias=False),
+            nn.Conv2d(
+                c_in if layer == 0 else c_out, c_out, kernel, padding=kernel // 2, bias=False
+            ),
             nn.BatchNorm2d(c_out),
         ]
         if layer == layers - 1 and pool != (1, 1):
@@ -257,7 +259,13 @@ class TeacherStudent(nn.Module):
     """
 
     def __init__(
-        self, n_labels: int, n_mels: int, settings: PairSettings, *, mean_teacher: bool, distil: bool
+        self,
+        n_labels: int,
+        n_mels: int,
+        settings: PairSettings,
+        *,
+        mean_teacher: bool,
+        distil: bool,
     ) -> None:
         super().__init__()
         self.settings = settings

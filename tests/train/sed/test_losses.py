@@ -122,8 +122,8 @@ def test_mean_teacher_consistency():
     assert value(loss) == pytest.approx(0.105)
 
 
-# Two clips of three frames in two dimensions. Differences of clip 0: (3, 4), (0, 0), (5, 12), so D =
-# (5, 0, 13); of clip 1: (8, 6), (0, 1), (0, 2), so D = (10, 1, 2).
+# Two clips of three frames in two dimensions. Differences of clip 0: (3, 4), (0, 0), (5, 12), so
+# D = (5, 0, 13); of clip 1: (8, 6), (0, 1), (0, 2), so D = (10, 1, 2).
 TEACHER = torch.tensor(
     [[[3.0, 4.0], [1.0, 1.0], [5.0, 13.0]], [[8.0, 6.0], [0.0, 0.0], [0.0, 0.0]]]
 )
