@@ -38,7 +38,7 @@ Branches = Literal["separate", "joint"]
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Convolution blocks; one number for each block.
+    """Convolution blocks, the student's by default; one number for each block.
 
     layers : convolutions, each with batch normalisation and ReLU
     time_pools, mel_pools : frames and bands that the block's max-pooling makes one
@@ -53,15 +53,20 @@ class EncoderSettings:
     dropout: float = 0.0
 
 
+@dataclass(frozen=True)
+class TeacherSettings(EncoderSettings):
+    """The teacher's blocks, which shorten the time axis a hundredfold."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    layers: tuple[int, ...] = (2, 2, 2, 2, 2)
+    kernels: tuple[int, ...] = (3, 3, 3, 3, 1)
+    time_pools: tuple[int, ...] = (5, 5, 2, 2, 1)
+    mel_pools: tuple[int, ...] = (4, 2, 2, 2, 1)
+    dropout: float = 0.3
+
+
 STUDENT = EncoderSettings()
-TEACHER = EncoderSettings(
-    channels=(16, 32, 64, 128, 256),
-    layers=(2, 2, 2, 2, 2),
-    kernels=(3, 3, 3, 3, 1),
-    time_pools=(5, 5, 2, 2, 1),
-    mel_pools=(4, 2, 2, 2, 1),
-    dropout=0.3,
-)
+TEACHER = TeacherSettings()
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class PairSettings:
     hidden_units: int = 256
     distillation_units: int = 128
     student: EncoderSettings = STUDENT
-    teacher: EncoderSettings = TEACHER
+    teacher: TeacherSettings = TEACHER
 
 
 class Scores(NamedTuple):

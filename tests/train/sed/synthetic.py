@@ -12,15 +12,17 @@ from soundpost.train.sed.fitting import Validation, fit_pair
 from soundpost.train.sed.recipe import detection_recipe_from_dict
 from soundpost.train.sed.scenes import SceneBatch
 
-N_FRAMES, N_MELS = 120, 64
-BANDS = ((4, 12), (28, 36), (50, 58))
+N_FRAMES, N_MELS = 100, 16
+BANDS = ((1, 4), (7, 10), (12, 15))
 N_LABELS = len(BANDS)
 
 SMALL = {
+    "front_end": {"n_mels": N_MELS},
     "model": {
         "width": 0.1,
         "gru_units": 80,
-        "teacher": {"dropout": 0.1},
+        "student": {"kernels": [5, 3, 3], "mel_pools": [2, 2, 4]},
+        "teacher": {"mel_pools": [2, 2, 2, 2, 1], "dropout": 0.1},
     },
     "batch": {"strong": 4, "weak": 4, "unlabelled": 4},
     "training": {"epochs": 4, "learning_rate": 3e-3, "report_every": 2},
