@@ -167,8 +167,9 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         under = below.get(key)
-        both = isinstance(under, dict) and isinstance(value, dict)
-        merged[key] = _over(under, value) if both else value
+        if isinstance(under, dict) and isinstance(value, dict):
+            value = _over(under, value)
+        merged[key] = value
     return merged
 
 

@@ -81,7 +81,8 @@ def mean_over_clips(terms: Tensor, chosen: Tensor, n_clips: Tensor | int | None 
     per_clip = terms.flatten(1).mean(1)
     total = torch.where(chosen, per_clip, torch.zeros_like(per_clip)).sum()
     count = chosen.sum() if n_clips is None else torch.as_tensor(n_clips, device=terms.device)
-    return total / count.clamp(min=1)
+    mean: Tensor = total / count.clamp(min=1)
+    return mean
 
 
 def guidance_loss(learner: Tensor, guide: Tensor, kind: Guidance = "hard") -> Tensor:
@@ -133,7 +134,8 @@ def frame_distances(teacher: Tensor, student: Tensor) -> Tensor:
     teacher, student : (n_clips, n_frames, n_units), projected and on the same frames
     Returns (n_clips, n_frames).
     """
-    return torch.linalg.vector_norm(teacher - student, dim=2)
+    distances: Tensor = torch.linalg.vector_norm(teacher - student, dim=2)
+    return distances
 
 
 def tfd_loss(teacher: Tensor, student: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:

@@ -230,8 +230,8 @@ class TaggingDetectionNetwork(nn.Module):
         if self.frames_averaged > 1:
             x = functional.avg_pool1d(x, self.frames_averaged, ceil_mode=True)
         x = self.normalise(x).transpose(1, 2).unsqueeze(1)
-        x = self.blocks(x.contiguous(memory_format=torch.channels_last))
-        return x.permute(0, 2, 3, 1).flatten(2)
+        maps: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last))
+        return maps.permute(0, 2, 3, 1).flatten(2)
 
     def forward(self, log_mel: Tensor) -> Scores:
         """Score clips of one length.
@@ -290,8 +290,9 @@ class TeacherStudent(nn.Module):
         if self.teacher is None or self.project_teacher is None or self.project_student is None:
             raise ValueError("this pair was made without feature distillation")
         n_frames = student.frames.shape[1]
-        f_t = self.project_teacher(teacher.features)
-        f_s = self.project_student(student.features)
+        # Distances are small differences of large numbers: not in bfloat16.
+        f_t = self.project_teacher(teacher.features).float()
+        f_s = self.project_student(student.features).float()
         return (
             stretch(f_t, n_frames, self.teacher.frames_per_step),
             stretch(f_s, n_frames, self.student.frames_per_step),

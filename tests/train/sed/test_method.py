@@ -113,6 +113,18 @@ def test_distillation_looks_where_it_says(synthetic, batch):
     assert value("tfd_dfd_d", other_clips) != pytest.approx(value("tfd_dfd_d", student))
 
 
+def test_losses_are_float32_under_autocast(synthetic, batch):
+    both = objective(synthetic, distillation="tfd").eval()
+    exact = both.losses(batch, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = both.losses(batch, 3)
+    for name, value in rough.items():
+        assert value.dtype == torch.float32
+        # bfloat16 has 8 bits of mantissa; tags of 0.5 may fall to the other side.
+        if name not in ("loss", "to_student", "to_teacher"):
+            assert value.item() == pytest.approx(exact[name].item(), rel=0.05), name
+
+
 def test_the_guides_gradient_stays_out_before_alpha_starts(synthetic, batch):
     # Unlabelled clips alone: nothing but guidance teaches, and only the student.
     alone = dataclasses.replace(
