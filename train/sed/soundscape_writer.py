@@ -1,0 +1,230 @@
+"""Soundscapes as a folder in DESED's layout (see desed.py), with credits and settings.
+
+Besides that layout: `soundscapes.json` (all settings and what the clips were), `attribution.csv`
+(author and licence of every clip that is heard, and in which split), and `truth/` (events of the
+recordings that are given as weakly labelled or unlabelled; nothing that trains reads it).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from soundpost.device.errors import InputError
+from soundpost.device.features import FloatArray
+from soundpost.device.files import write_atomically
+from soundpost.train.clips import ClipSet, read_clip_set
+from soundpost.train.sed.scenes import Event
+from soundpost.train.sed.soundscape_settings import SoundscapeSettings
+from soundpost.train.sed.soundscapes import Material, Plan, gather, plan_scene, render
+
+SCHEMA = "soundpost.soundscapes/1"
+SETTINGS_FILE = "soundscapes.json"
+CREDITS_FILE = "attribution.csv"
+
+# Part of a set -> folder of its recordings. Its table has the same name below metadata/.
+_AUDIO = {
+    "strong": "train/synthetic",
+    "weak": "train/weak",
+    "unlabelled": "train/unlabel_in_domain",
+    "validation": "validation",
+    "test": "eval/public",
+}
+_TABLES = _AUDIO | {"validation": "validation/validation"}
+
+
+def write_soundscapes(
+    settings: SoundscapeSettings, data: Path, out: Path, *, quiet: bool = False
+) -> dict[str, int]:
+    """Make a set of soundscapes from a folder of clips; go on with one that was begun.
+
+    Returns
+    -------
+    number of recordings by part: strong, weak, unlabelled, validation, test
+
+    Raises InputError where the clips do not do, or out holds a set with other settings.
+    """
+    clip_set = read_clip_set(data)
+    _begin(out, settings, clip_set)
+    material = gather(clip_set, settings, quiet=quiet)
+    parts = _parts(settings, material)
+    bar = tqdm(
+        [(part, plan) for part, plans in parts.items() for plan in plans],
+        "soundscapes",
+        unit="file",
+        disable=quiet,
+    )
+    for part, plan in bar:
+        path = out / "audio" / _AUDIO[part] / _name(plan)
+        # What has its name is whole.
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, _flac(render(settings, material, plan).sound, settings.rate_hz))
+    # The tables come last: a folder that has them is complete.
+    _write_credits(out, parts, material, data)
+    _write_tables(out, parts, settings.rate_hz)
+    return {part: len(plans) for part, plans in parts.items()}
+
+
+def _parts(settings: SoundscapeSettings, material: Material) -> dict[str, list[Plan]]:
+    counts, shares = settings.counts, settings.shares
+    plans = {
+        split: [plan_scene(settings, material, split, i) for i in range(getattr(counts, split))]
+        for split in material.palettes
+    }
+    strong = round(counts.train * shares.strong)
+    weak = round(counts.train * (shares.strong + shares.weak))
+    parts = {
+        "strong": plans["train"][:strong],
+        "weak": plans["train"][strong:weak],
+        "unlabelled": plans["train"][weak:],
+        "validation": plans["validation"],
+    }
+    return parts | ({"test": plans["test"]} if "test" in plans else {})
+
+
+def _name(plan: Plan) -> str:
+    return f"{plan.split}_{plan.index:05d}.flac"
+
+
+def _begin(out: Path, settings: SoundscapeSettings, clip_set: ClipSet) -> None:
+    """Write the settings first; refuse a folder that was begun with others."""
+    note = {
+        "schema": SCHEMA,
+        "settings": asdict(settings),
+        "labels": list(settings.labels()),
+        "clips": {"folder": clip_set.folder.name, "sha256": _fingerprint(clip_set, settings)},
+    }
+    path = out / SETTINGS_FILE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        strange = found is None and any(out.iterdir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); choose an empty folder") from error
+    if strange:
+        raise InputError(f"{out}: has files but no {SETTINGS_FILE}; choose an empty folder")
+    # Through JSON, which knows no tuples.
+    wanted = json.loads(json.dumps(note))
+    if found is None:
+        text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(path, text.encode())
+    elif found != wanted:
+        key = _difference(found, wanted)
+        raise InputError(
+            f"{out}: was made with another {key}; choose another folder, or delete this one"
+        )
+
+
+def _difference(found: Any, wanted: Any, name: str = "") -> str:
+    """Dotted name of the first value that differs, with both values."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(set(found) | set(wanted)):
+            if found.get(key) != wanted.get(key):
+                return _difference(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+    return f"{name} ({json.dumps(found)}, now {json.dumps(wanted)})"
+
+
+def _fingerprint(clip_set: ClipSet, settings: SoundscapeSettings) -> str:
+    """SHA-256 of the rows that are used and of the length of their files."""
+    digest = hashlib.sha256()
+    for clip in clip_set.clips:
+        if clip.label in settings.roles:
+            row = (
+                clip.path.relative_to(clip_set.folder).as_posix(),
+                clip.label,
+                clip.fold,
+                clip.group,
+                clip.path.stat().st_size,
+            )
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
+def _flac(samples: FloatArray, rate_hz: int) -> bytes:
+    whole = np.round(samples * 32_767).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, whole, rate_hz, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _write_credits(out: Path, parts: dict[str, list[Plan]], material: Material, data: Path) -> None:
+    heard: Counter[tuple[int, str]] = Counter()
+    for plans in parts.values():
+        for plan in plans:
+            sounds = [plan.background, *(p.sound for p in plan.placements)]
+            heard.update((clip, plan.split) for clip in {sound.clip for sound in sounds})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ("filename", "label", "fold", "group", "licence", "attribution", "split", "recordings")
+    )
+    for (index, split), count in sorted(heard.items()):
+        clip = material.clips[index]
+        name = clip.path.relative_to(data).as_posix()
+        writer.writerow(
+            (
+                name,
+                clip.label,
+                clip.fold,
+                clip.group,
+                clip.licence,
+                clip.attribution,
+                split,
+                count,
+            )
+        )
+    write_atomically(out / CREDITS_FILE, text.getvalue().encode())
+
+
+def _write_tables(out: Path, parts: dict[str, list[Plan]], rate_hz: int) -> None:
+    for part, plans in parts.items():
+        rows: list[tuple[str, ...]]
+        strong = list(_strong_rows(plans, rate_hz))
+        if part == "weak":
+            header = ("filename", "event_labels")
+            rows = [
+                (_name(plan), ",".join(sorted({p.label for p in plan.placements})))
+                for plan in plans
+            ]
+        elif part == "unlabelled":
+            header = ("filename",)
+            rows = [(_name(plan),) for plan in plans]
+        else:
+            header, rows = _STRONG, strong
+        _write_table(out / "metadata" / f"{_TABLES[part]}.tsv", header, rows)
+        if part in ("weak", "unlabelled"):
+            _write_table(out / "truth" / f"{_TABLES[part]}.tsv", _STRONG, strong)
+
+
+_STRONG = ("filename", "onset", "offset", "event_label")
+
+
+def _strong_rows(plans: Iterable[Plan], rate_hz: int) -> Iterable[tuple[str, ...]]:
+    for plan in plans:
+        events: Sequence[Event] = plan.events(rate_hz)
+        if not events:
+            # As DESED has it: the recording is listed, and nothing happens in it.
+            yield _name(plan), "", "", ""
+        for event in events:
+            yield _name(plan), f"{event.onset_s:.3f}", f"{event.offset_s:.3f}", event.label
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
