@@ -141,6 +141,12 @@ def read_tables(path: Path, changes: list[str]) -> dict[str, Any]:
     return values
 
 
+def kind_of(tables: dict[str, Any]) -> str:
+    """model.kind of a recipe's tables: which method it is a recipe of."""
+    model = tables.get("model", {})
+    return str(model.get("kind", ModelSettings.kind)) if isinstance(model, dict) else ""
+
+
 def _read_file(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     """heirs : the files whose base this one is."""
     try:

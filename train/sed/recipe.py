@@ -9,6 +9,7 @@ from typing import Any
 
 from soundpost.device.features import FrontEnd
 from soundpost.train.recipe import build_settings, check_all, read_tables
+from soundpost.train.sed.batches import BatchSettings
 from soundpost.train.sed.event_filter import RULES
 from soundpost.train.sed.networks import EncoderSettings, PairSettings
 
@@ -18,21 +19,13 @@ DISTILLATIONS = ("none", "dfd_mse", "dfd_d", "tfd", "tfd_dfd_d")
 
 
 @dataclass(frozen=True)
-class BatchSettings:
-    """Scenes in a batch, by what is known about them, and their length.
+class SceneSettings(BatchSettings):
+    """What a batch holds (train/sed/batches.py), of scenes of what length.
 
-    The paper does not state the mixture; a quarter, a quarter and a half is the DCASE baseline's.
+    seed : taken from training.seed
     """
 
-    strong: int = 6
-    weak: int = 6
-    unlabelled: int = 12
     seconds: float = 10.0
-
-    @property
-    def size(self) -> int:
-        """Scenes in a batch."""
-        return self.strong + self.weak + self.unlabelled
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ class FitSettings:
 class DetectionRecipe:
     """Everything that decides a run, beside its data.
 
-    published : figures of the paper's row, in percent
+    published : figures of the paper's row, shares, by the report's names
     """
 
     name: str = "recipe"
@@ -116,7 +109,7 @@ class DetectionRecipe:
     published: dict[str, float] = field(default_factory=dict)
     front_end: FrontEnd = field(default_factory=FrontEnd)
     model: PairSettings = field(default_factory=PairSettings)
-    batch: BatchSettings = field(default_factory=BatchSettings)
+    batch: SceneSettings = field(default_factory=SceneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     filter: FilterSettings = field(default_factory=FilterSettings)
     training: FitSettings = field(default_factory=FitSettings)
@@ -148,9 +141,6 @@ def detection_recipe_from_dict(values: dict[str, Any], where: str) -> DetectionR
         ("model.width", model.width, 0.05),
         ("model.frames_averaged", model.frames_averaged, 1),
         ("model.gru_layers", model.gru_layers, 0),
-        ("batch.strong", recipe.batch.strong, 0),
-        ("batch.weak", recipe.batch.weak, 0),
-        ("batch.unlabelled", recipe.batch.unlabelled, 0),
         # Batch normalisation of a single clip would train on itself alone.
         ("the batch's size", recipe.batch.size, 2),
         ("batch.seconds", recipe.batch.seconds, 0.1),
