@@ -121,7 +121,7 @@ def test_seeds_decide(synthetic, tmp_path):
 
 
 def test_scores_of_scenes_leave_the_network_as_it_was(synthetic):
-    network = TaggingDetectionNetwork(3, 64, PairSettings(width=0.1), STUDENT).train()
+    network = TaggingDetectionNetwork(3, synthetic.N_MELS, PairSettings(width=0.1), STUDENT).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     batches = [synthetic.make_batch(1), synthetic.make_batch(2)]
     frames, clips = score_scenes(network, batches, CPU)
