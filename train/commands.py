@@ -20,15 +20,19 @@ from soundpost.device.interrupt import interrupts_wait
 _TRAIN = """\
 Trains a student on a folder of labelled clips.
 
-RECIPE is a TOML file, or the name of one of ours (starter, starter_second, finetune). DIR holds
-clips.csv with the columns filename,label,fold (and, if you have them, group,licence,attribution),
-or ESC-50 as published. A killed run goes on where it stopped when the same command is given again.
+RECIPE is a TOML file, or the name of one of ours. For starter, starter_second and finetune, DIR
+holds clips.csv with the columns filename,label,fold (and, if you have them, group,licence,
+attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
+guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
+`soundpost soundscapes` writes. A killed run goes on where it stopped when the same command is given
+again.
 
 examples:
   soundpost train starter --data clips --out runs/first
   soundpost train starter --data clips --out runs/fold1 --fold 1
   soundpost train finetune --data my_clips --out runs/mine --init starter
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
+  soundpost train full --data scenes --out runs/full training.seed=1
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, curves.png,
 confusion_*.png and report.md. Next: soundpost export RUN --out my.bundle
@@ -80,14 +84,37 @@ def _train(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         import torch
 
-        from soundpost.train.recipe import load_recipe
-        from soundpost.train.run import train_run
+        from soundpost.train.recipe import kind_of, load_recipe, read_tables
+        from soundpost.train.run import choose_device, train_run
+        from soundpost.train.sed.recipe import KIND, load_detection_recipe
+        from soundpost.train.sed.train_folder import train_folder
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     if threads < 1:
         raise UsageError(f"--threads {threads}: expected 1 or more")
     torch.set_num_threads(threads)
-    recipe = load_recipe(_recipe_path(arguments.recipe), arguments.changes)
+    path = _recipe_path(arguments.recipe)
+    if kind_of(read_tables(path, arguments.changes)) == KIND:
+        if arguments.fold is not None or arguments.init is not None:
+            raise UsageError(
+                f"{path.stem}: --fold and --init are for clip students; the folder of a detection "
+                "recipe says itself what is trained on (metadata/train), and it starts at random"
+            )
+        judged = train_folder(
+            load_detection_recipe(path, arguments.changes),
+            arguments.data,
+            arguments.out,
+            choose_device(arguments.device),
+            quiet=arguments.quiet,
+        )
+        if arguments.json:
+            print(json.dumps(judged))
+        else:
+            for name, values in judged.items():
+                print(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+            print(f"scores: {arguments.out / 'scores.npz'}")
+        return 0
+    recipe = load_recipe(path, arguments.changes)
     figures = train_run(
         recipe,
         arguments.data,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from soundpost.device.files import write_atomically
 from soundpost.train import augment
 from soundpost.train.augment import Bank
 from soundpost.train.checkpoint import (
@@ -177,7 +178,7 @@ def fit(
         tensors, notes = load_tensors(checkpoint)
         restore_training(tensors, network, average, optimiser)
         first, step = notes["epoch"] + 1, notes["step"]
-        _cut_metrics(run / METRICS, first)
+    cut_metrics(run / METRICS, first)
     forward = torch.compile(network) if training.compile else network
     log_mel = LogMel(recipe.front_end).to(device)
     real, alarms = data.real.to(device), data.alarms.to(device) if data.alarms else None
@@ -246,11 +247,11 @@ def fit(
     return average.eval()
 
 
-def _cut_metrics(path: Path, epochs: int) -> None:
+def cut_metrics(path: Path, epochs: int) -> None:
     """Drop the lines of epochs that the checkpoint does not hold (killed between the two)."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()[:epochs]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        write_atomically(path, "".join(line + "\n" for line in lines).encode())
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import difflib
 import sys
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,39 +124,76 @@ def load_recipe(path: Path, changes: list[str]) -> Recipe:
 
     Raises ConfigError naming the file, the key, what was found and what is expected.
     """
-    values = read_tables(path, changes)
-    recipe = recipe_from_dict(values, str(path))
+    recipe = recipe_from_dict(read_tables(path, changes), str(path))
     _check(recipe, str(path))
     return recipe
 
 
 def read_tables(path: Path, changes: list[str]) -> dict[str, Any]:
-    """Tables of a TOML file after changes such as "training.epochs=50".
+    """A recipe's tables as they stand in the file, over those of its base, with changes applied.
 
-    Raises ConfigError where the file or a change cannot be read.
+    `base = "pts"` at the top of a recipe takes pts.toml beside it and states only what differs.
+    `[published]` belongs to one row of one paper and is never taken over.
     """
+    values = _read_file(path, ())
+    for change in changes:
+        _apply(change, values)
+    return values
+
+
+def kind_of(tables: dict[str, Any]) -> str:
+    """model.kind of a recipe's tables: which method it is a recipe of."""
+    model = tables.get("model", {})
+    return str(model.get("kind", ModelSettings.kind)) if isinstance(model, dict) else ""
+
+
+def _read_file(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """heirs : the files whose base this one is."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such recipe; `ls train/recipes` shows ours") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise ConfigError(f"'{change}': expected key=value, such as training.epochs=50")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        table = values
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"'{change}': {parent} is a value, not a table")
-        table[last] = value
-    return values
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base is {base!r}; expected the name of a recipe beside it")
+    below = path.with_name(f"{base.removesuffix('.toml')}.toml")
+    if below in (*heirs, path):
+        raise ConfigError(f"{path}: base {base} leads back to itself; give one that has no base")
+    inherited = _read_file(below, (*heirs, path))
+    inherited.pop("published", None)
+    return _over(inherited, values)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key; what stands above wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if isinstance(under, dict) and isinstance(value, dict):
+            value = _over(under, value)
+        merged[key] = value
+    return merged
+
+
+def _apply(change: str, values: dict[str, Any]) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise ConfigError(f"'{change}': expected key=value, such as training.epochs=50")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = values
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"'{change}': {parent} is a value, not a table")
+    table[last] = value
 
 
 def recipe_from_dict(values: dict[str, Any], where: str) -> Recipe:
@@ -165,7 +203,7 @@ def recipe_from_dict(values: dict[str, Any], where: str) -> Recipe:
 
 
 def build_settings(cls: Any, values: dict[str, Any], where: str) -> Any:
-    """Frozen settings of class cls from nested tables, refusing unknown keys and wrong types."""
+    """Frozen settings of a dataclass from nested tables; raises ConfigError on a key or type."""
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
@@ -180,6 +218,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{where} is {value!r}; expected a table")
         return build_settings(kind, value, where)
+    if isinstance(kind, types.GenericAlias) and kind.__args__ == (int, ...):
+        if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
+            raise ConfigError(f"{where} is {value!r}; expected a list of whole numbers")
+        return tuple(value)
     if isinstance(kind, types.GenericAlias) and kind.__origin__ is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2 or value[0] > value[1]:
             raise ConfigError(f"{where} is {value!r}; expected [lowest, highest]")
@@ -193,6 +235,13 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{where} is {value!r}; expected {kind.__name__}")
     return value
+
+
+def check_all(checks: Iterable[tuple[bool, str, object, str]], where: str) -> None:
+    """Raise ConfigError for the first of (right, key, found, expected) that is not right."""
+    for right, key, found, expected in checks:
+        if not right:
+            raise ConfigError(f"{where}: {key} is {found}; expected {expected}")
 
 
 def _check(recipe: Recipe, where: str) -> None:
@@ -225,6 +274,4 @@ def _check(recipe: Recipe, where: str) -> None:
             "0 to below 1",
         ),
     )
-    for right, key, found, expected in checks:
-        if not right:
-            raise ConfigError(f"{where}: {key} is {found}; expected {expected}")
+    check_all(checks, where)

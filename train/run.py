@@ -207,7 +207,7 @@ def train_run(
         "git": git_revision(),
         "torch": torch.__version__,
     }
-    _claim(run, settings)
+    claim(run, settings)
     rate = recipe.front_end.sample_rate_hz
     window = recipe.front_end.samples_of(recipe.data.patch_frames)
     real = make_bank(
@@ -266,8 +266,8 @@ def train_run(
 _MAY_CHANGE = ("git", "torch")
 
 
-def _claim(run: Path, settings: dict[str, Any]) -> None:
-    """Write settings.json, or check that the run in this folder is the same one."""
+def claim(run: Path, settings: dict[str, Any]) -> None:
+    """Write settings.json, or raise ConfigError where another run is in this folder."""
     path = run / SETTINGS
     if path.is_file():
         earlier = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,6 @@
 import csv
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,3 +31,13 @@ def tone_clips(tmp_path_factory):
         writer.writeheader()
         writer.writerows(rows)
     return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """tests/train/sed/synthetic.py: scenes that a network learns in seconds."""
+    path = Path(__file__).parent / "sed" / "synthetic.py"
+    spec = importlib.util.spec_from_file_location("synthetic", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

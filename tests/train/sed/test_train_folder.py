@@ -1,0 +1,88 @@
+"""`soundpost train` with a detection recipe, on tones that come and go."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16_000
+TONES = {"high": 3_000.0, "low": 500.0}
+SECONDS = 1.0
+SMALL = (
+    "model.width=0.1", "batch.strong=2", "batch.weak=2", "batch.unlabelled=2",
+    f"batch.seconds={SECONDS}", "training.epochs=2", "training.report_every=1",
+)  # fmt: skip
+
+
+def train(data, run, *more, recipe="full"):
+    return subprocess.run(
+        [
+            sys.executable, "-m", "soundpost.device", "train", recipe, "--data", data, "--out", run,
+            "--quiet", "--threads", "1", "--device", "cpu", *SMALL, *more,
+        ],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Four scenes of each kind, with one of two tones in 0.2 to 0.5 s."""
+    folder = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(0)
+    tables = {
+        "train/synthetic": "strong", "train/weak": "weak", "train/unlabel_in_domain": "unlabelled",
+        "validation/validation": "strong",
+    }  # fmt: skip
+    for table, kind in tables.items():
+        part, name = table.split("/")
+        audio = folder / "audio" / (table if part == "train" else part)
+        audio.mkdir(parents=True)
+        header = {
+            "strong": "filename\tonset\toffset\tevent_label",
+            "weak": "filename\tevent_labels",
+        }
+        rows = [header.get(kind, "filename")]
+        for i in range(4):
+            sound = 0.01 * rng.standard_normal(int(SECONDS * RATE))
+            label = sorted(TONES)[i % 2]
+            n = np.arange(RATE // 5, RATE // 2)
+            sound[n] += 0.3 * np.sin(2 * np.pi * TONES[label] * n / RATE)
+            soundfile.write(audio / f"{name}_{i}.wav", sound, RATE)
+            columns = {"strong": f"\t0.200\t0.500\t{label}", "weak": f"\t{label}"}
+            rows.append(f"{name}_{i}.wav" + columns.get(kind, ""))
+        metadata = folder / "metadata" / part
+        metadata.mkdir(parents=True, exist_ok=True)
+        (metadata / f"{name}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_folder_becomes_a_run(scenes, tmp_path):
+    run = tmp_path / "run"
+    done = train(scenes, run, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"validation"}
+    assert {path.name for path in run.iterdir()} == {
+        "settings.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors",
+        "scores.npz",
+    }  # fmt: skip
+    scores = np.load(run / "scores.npz")
+    assert scores["validation_frames"].shape == (4, 98, 2)
+    assert scores["validation_clips"].shape == (4, 2)
+    assert scores["validation_paths"][0] == "audio/validation/validation_0.wav"
+    settings = json.loads((run / "settings.json").read_text())
+    # A third of 0.3 s for both labels
+    assert settings["windows"]["window_s"] == pytest.approx({"high": 0.1, "low": 0.1})
+    assert settings["data"]["n_weak"] == 4
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [{"loss", "distillation", "frame_f1", "clip_f1"} <= line.keys() for line in lines] == [
+        True, True,
+    ]  # fmt: skip
+
+
+def test_options_of_clip_students_are_refused(scenes, tmp_path):
+    done = train(scenes, tmp_path / "run", "--fold", "1")
+    assert done.returncode == 2
+    assert "--fold and --init are for clip students" in done.stderr

@@ -1,0 +1,121 @@
+"""One training run of joint tagging and detection: a folder that holds everything about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from soundpost.device.errors import InputError
+from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.run import SETTINGS, WEIGHTS, claim, git_revision
+from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
+from soundpost.train.sed.fitting import EpochSource, Validation, fit_pair
+from soundpost.train.sed.networks import TeacherStudent
+from soundpost.train.sed.recipe import DetectionRecipe, detection_recipe_from_dict
+from soundpost.train.sed.scenes import SceneSet
+
+SCHEMA = "soundpost.detection_run/1"
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """A finished run.
+
+    pair : teacher and student, for evaluation
+    windows : median filters that the training scenes gave
+    """
+
+    folder: Path
+    labels: tuple[str, ...]
+    recipe: DetectionRecipe
+    windows: EventWindows
+    pair: TeacherStudent
+
+
+def train_detection(
+    recipe: DetectionRecipe,
+    scenes: SceneSet,
+    data: EpochSource,
+    run: Path,
+    device: torch.device,
+    *,
+    validation: Validation | None = None,
+    n_steps: int | None = None,
+    quiet: bool = False,
+) -> DetectionRun:
+    """Train on scenes and write the run folder; goes on where an earlier call was killed.
+
+    Parameters
+    ----------
+    scenes : what is trained on; gives the labels, and from its strong scenes the filters' windows
+    data : batches of these scenes
+    run : made if need be; then holds settings.json, metrics.jsonl, a checkpoint and the weights
+
+    Raises ConfigError where the folder holds another run.
+    """
+    windows = event_windows(
+        scenes.scenes, scenes.labels, cast(Rule, recipe.filter.rule), recipe.filter.eta
+    )
+    counts = {
+        f"n_{kind}": sum(scene.labelling == kind for scene in scenes.scenes)
+        for kind in ("strong", "weak", "unlabelled")
+    }
+    settings: dict[str, Any] = {
+        "schema": SCHEMA,
+        "labels": list(scenes.labels),
+        "data": {"path": str(scenes.folder)} | counts,
+        "recipe": dataclasses.asdict(recipe),
+        "windows": dataclasses.asdict(windows),
+        "git": git_revision(),
+        "torch": torch.__version__,
+    }
+    claim(run, settings)
+    pair = fit_pair(
+        recipe, len(scenes.labels), data, run, device,
+        validation=validation, n_steps=n_steps, quiet=quiet,
+    )  # fmt: skip
+    save_tensors(run / WEIGHTS, pair.state_dict(), {"labels": list(scenes.labels)})
+    return DetectionRun(run, scenes.labels, recipe, windows, pair)
+
+
+def load_detection_run(folder: Path) -> DetectionRun:
+    """Read a run folder; raises InputError where it is none, or is not finished."""
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; train again") from error
+    if settings.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}: "
+            "give a run of a detection recipe, such as full"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: training is not finished ({WEIGHTS} is missing); "
+            "run the same training again: it resumes"
+        )
+    recipe = detection_recipe_from_dict(settings["recipe"], str(path))
+    labels = tuple(settings["labels"])
+    pair = TeacherStudent(
+        len(labels),
+        recipe.front_end.n_mels,
+        recipe.model,
+        mean_teacher=recipe.method.kind == "mean_teacher",
+        distil=recipe.method.distillation != "none",
+    )
+    tensors, _ = load_tensors(folder / WEIGHTS)
+    try:
+        pair.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    kept = settings["windows"]
+    windows = EventWindows(kept["rule"], kept["window_s"], tuple(kept["fallbacks"]))
+    return DetectionRun(folder, labels, recipe, windows, pair.eval())
