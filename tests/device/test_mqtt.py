@@ -294,6 +294,8 @@ def test_events_and_states_survive_a_broker_that_is_killed_and_restarted(mosquit
     publisher.wait_connected(5)
     publisher.publish_event(event(0))
     until(lambda: len(received) == 1)
+    # The subscriber may have it before its acknowledgement is here.
+    assert publisher.flush(5)
     mosquitto.kill()
     until(lambda: publisher.state != "connected")
     for sample in range(1, 21):
