@@ -332,7 +332,7 @@ class _Reader:
             scheme, rest = "file", url
         kinds = [point.name for point in entry_points(group="soundpost.sources")]
         # As when it is opened: what is there is a file, whatever its name looks like.
-        if scheme not in kinds and not Path(url).exists():
+        if scheme not in kinds and not _is_there(Path(url)):
             near = nearest(scheme, kinds)
             self._refuse(place, "url", f"{_short(scheme)} is no kind of source{near}")
         if scheme == "file":
@@ -499,6 +499,14 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
         if key is not None:
             lines.setdefault((table, key[1].strip("\"'")), number)
     return lines
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # A name that is too long for any file, or a folder that we may not look into.
+        return False
 
 
 def _handed_over(secret: Path, environment: Mapping[str, str]) -> Path:

@@ -107,6 +107,8 @@ class DiskOutbox:
         self._kept: dict[int, int] = {}  # size in bytes of every message on disk, by key
         self._kept_bytes = 0
         self._gone: list[int] = []  # deleted, but not yet on disk
+        # Lost with a damaged file; those on their way to the broker may be acknowledged yet.
+        self._missing: set[int] = set()
         self._next_key = 0
         # Key in the file of key 0: a process that could read its file only after it had put
         # messages still has them behind those of the process before.
@@ -177,6 +179,7 @@ class DiskOutbox:
     def delete(self, key: int) -> None:
         """Forget a message; one that is gone already is no error. The disk learns of it later."""
         with self._lock:
+            self._missing.discard(key)
             if self._memory.take(key):
                 return
             n_bytes = self._kept.pop(key, None)
@@ -201,6 +204,8 @@ class DiskOutbox:
             if limit is None or len(found) < limit:
                 # Behind all that is on disk: nothing goes there while something is left in memory.
                 found += self._memory.items(after)
+            if after is None:
+                self._count_missing()
             now = self._now()
             return [queued.dated(now) for queued in found[:limit]]
 
@@ -235,6 +240,7 @@ class DiskOutbox:
             if self._closed:
                 return
             self._closed = True
+            self._count_missing()
             try:
                 if self._fault is not None:
                     self._recover()
@@ -312,7 +318,8 @@ class DiskOutbox:
         """Move a damaged file aside, and take over what can be read of it."""
         known = None if self._base is None else [key + self._base for key in self._kept]
         done = rescue(self._path, self._max_bytes, known)
-        self._dropped += done.n_lost
+        with self._lock:
+            self._missing |= {key - (self._base or 0) for key in done.lost}
         logger.warning(
             "outbox %s is damaged (%s): moved to %s, a new one is begun with the %d messages that "
             "could be read%s",
@@ -320,7 +327,9 @@ class DiskOutbox:
             reason,
             done.aside,
             done.n_saved,
-            f"; {done.n_lost} could not, and are counted as dropped" if done.n_lost else "",
+            f"; {len(done.lost)} could not, and count as dropped unless they are on their way"
+            if done.lost
+            else "",
         )
 
     def _database(self) -> sqlite3.Connection:
@@ -483,6 +492,12 @@ class DiskOutbox:
         if lost:
             self._dropped += lost
             self._report(why, f"{why} are given up and counted")
+
+    def _count_missing(self) -> None:
+        """Whoever begins at the oldest again has nothing on its way that is not here."""
+        with self._lock:
+            self._dropped += len(self._missing)
+            self._missing.clear()
 
     def _report(self, kind: str, line: str) -> None:
         """Log a kind of loss once: it is counted in health as well."""

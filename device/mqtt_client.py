@@ -190,6 +190,10 @@ class Client(paho.Client):
                 self._finished.wait(_GOODBYE_S)
         self.cut()
         self.loop_stop()
+        # They lead back here, so that only the garbage collector would free it, and the sockets
+        # with which paho wakes its thread, at some later time.
+        self.on_connect = self.on_disconnect = self.on_socket_open = None
+        self.on_message = self.on_publish = self.on_subscribe = None
 
     def publish_properties(self, expiry_s: int | None) -> Properties | None:
         """What goes with a message that is of no use after some seconds; None before MQTT 5."""

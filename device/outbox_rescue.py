@@ -13,6 +13,7 @@ import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -42,13 +43,13 @@ class Rescue:
 
     aside : where it lies now
     n_saved : messages in the new one
-    n_lost : messages that could not be read; where nothing tells which there were, so many as there
-        is room for between those that could
+    lost : keys of messages that could not be read; where nothing tells which there were, those for
+        which there is room between the ones that could
     """
 
     aside: Path
     n_saved: int
-    n_lost: int
+    lost: frozenset[int]
 
 
 def rescue(path: Path, max_bytes: int, known: Collection[int] | None = None) -> Rescue:
@@ -65,12 +66,15 @@ def rescue(path: Path, max_bytes: int, known: Collection[int] | None = None) -> 
     OSError, sqlite3.Error
         The new one cannot be written: all is as it was, and may be tried again.
     """
-    rows, missing = _read(path, max_bytes, known)
     new = _new(path)
     _discard(new)
+    saved: set[int] = set()
+    lost: set[int] = set()
     try:
         with contextlib.closing(open_outbox_file(new)) as connection:
             with transaction(connection):
+                rows = _sound_rows(path, max_bytes, known, saved, lost)
+                # Row by row: together they would take a multiple of their size.
                 connection.executemany(INSERT, rows)
             # Into the file itself: its log would have to be moved in the same instant.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -85,7 +89,7 @@ def rescue(path: Path, max_bytes: int, known: Collection[int] | None = None) -> 
         Path(f"{aside}{suffix}").unlink(missing_ok=True)
     path.replace(aside)
     finish_rescue(path)
-    return Rescue(aside, len(rows), missing)
+    return Rescue(aside, len(saved), frozenset(lost))
 
 
 def finish_rescue(path: Path) -> None:
@@ -111,15 +115,15 @@ def _discard(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _read(
-    path: Path, max_bytes: int, known: Collection[int] | None
-) -> tuple[list[tuple[Any, ...]], int]:
-    """Rows that are sound messages, oldest first; and how many are missing."""
-    rows: list[tuple[Any, ...]] = []
+def _sound_rows(
+    path: Path, max_bytes: int, known: Collection[int] | None, saved: set[int], lost: set[int]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows that are sound messages, oldest first; their keys, and those of the rest, are noted."""
     # The disk may have no room for a copy of a much larger file.
     most = 2 * max_bytes + 16_000_000
     if path.stat().st_size > most:
-        return rows, len(known or ())
+        lost.update(known or ())
+        return
     gaps: list[range] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.rescue-") as folder:
         # A copy, so that the ruin stays as it was found.
@@ -128,27 +132,30 @@ def _read(
             if Path(f"{path}{suffix}").exists():
                 _copy(Path(f"{path}{suffix}"), Path(f"{copy}{suffix}"))
         _pad(copy, most)
-        with (
-            contextlib.suppress(sqlite3.Error),
-            contextlib.closing(sqlite3.connect(copy)) as damaged,
-        ):
+        with contextlib.closing(sqlite3.connect(copy)) as damaged:
             decode_anything(damaged)
-            if known is None:
-                with contextlib.suppress(sqlite3.Error):
-                    found = damaged.execute(
-                        "SELECT key FROM outbox INDEXED BY outbox_id WHERE id >= ''"
-                    )
-                    known = [key for (key,) in found.fetchall()]
+            known = known if known is not None else _indexed(damaged)
             n_bytes = 0
             for row in _readable(damaged, sorted(known or ()), gaps):
-                with contextlib.suppress(InputError, TypeError, ValueError):
-                    rows.append(row_of(message_of(row, 0), 0))
-                    n_bytes += len(row[1]) + ROW_BYTES
+                try:
+                    sound = row_of(message_of(row, 0), 0)
+                except (InputError, TypeError, ValueError):
+                    continue
+                yield sound
+                saved.add(row[0])
+                n_bytes += len(row[1]) + ROW_BYTES
                 if n_bytes > max_bytes:
                     break
-    if known is None:
-        return rows, sum(map(len, gaps))
-    return rows, len(set(known) - {row[0] for row in rows})
+    lost.update(set(known) - saved if known is not None else chain.from_iterable(gaps))
+
+
+def _indexed(damaged: sqlite3.Connection) -> list[int] | None:
+    """Keys that the index of ids tells of; None where it cannot be read."""
+    try:
+        found = damaged.execute("SELECT key FROM outbox INDEXED BY outbox_id WHERE id >= ''")
+        return [key for (key,) in found.fetchall()]
+    except sqlite3.Error:
+        return None
 
 
 def _readable(

@@ -479,6 +479,11 @@ def test_a_label_that_the_bundle_lacks_is_refused() -> None:
     settings.check_class_labels(["dog", "smoke_alarm", "knock"])
 
 
+def test_a_name_that_is_too_long_for_any_file_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f'[source.porch]\nurl = "mi{"a" * 300}:x"\n')
+    assert message.startswith("settings.toml:2: [source.porch] url: 'miaaa")
+
+
 KEYS = st.one_of(
     st.sampled_from(["mqtt", "host", "class", "dog", "onset", "source", "url", "device_id"]),
     st.sampled_from(["outbox", "path", "max_size_mb", "max_age_days"]),

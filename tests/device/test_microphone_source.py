@@ -203,12 +203,9 @@ def test_what_is_heard_after_a_hold_up_keeps_its_place_in_time(yard: Any) -> Non
     # In place by the count: each on its half second, but where a loss was told.
     shifts = np.diff(clicks) % 24_000
     assert np.count_nonzero(shifts) <= source.overflows
-    # And by the clock, which the pause of 1.8 s has not moved.
-    before, after = heard[25], heard[-1]
-    assert before.time_s is not None
-    assert after.time_s is not None
-    count = after.first_sample - before.first_sample
-    assert after.time_s - before.time_s == pytest.approx(count / 48_000, abs=1.0)
+    # And by the clock, which the pause of 1.8 s has not moved. A busy machine makes blocks late.
+    late = [float(block.time_s or 0) - block.first_sample / 48_000 for block in heard]
+    assert min(late[30:]) == pytest.approx(min(late[:30]), abs=1.0)
 
 
 def test_silence_that_a_new_stream_does_not_end_is_told_without_giving_up(yard: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
@@ -423,3 +425,31 @@ def test_any_bytes_of_a_broker_end_a_connection_or_do_nothing(
         assert client.wait_ended(30), "the end of the stream is an end"
         client.end(goodbye=False)
     assert client._finished.is_set()
+
+
+def test_a_connection_that_has_ended_leaves_nothing(
+    mosquitto, ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for the garbage collector, which may come hours later: each holds two sockets."""
+    made: list[weakref.ref[Client]] = []
+    begin = Client.__init__
+
+    def noted(client: Client, *arguments: object, **options: object) -> None:
+        begin(client, *arguments, **options)  # type: ignore[arg-type]
+        made.append(weakref.ref(client))
+
+    monkeypatch.setattr(Client, "__init__", noted)
+    gc.collect()
+    gc.disable()
+    ends.callback(gc.enable)
+    publisher = ends.enter_context(Publisher(where(mosquitto.port), TOPICS, states=[("mic0", "a")]))
+    subscriber = ends.enter_context(Subscriber(where(mosquitto.port), lambda _: None))
+    for count in range(3):
+        if count:
+            mosquitto.kill()
+            until(lambda: "connected" not in (publisher.state, subscriber.state))
+            mosquitto.start()
+        publisher.wait_connected(30)
+        subscriber.wait_connected(30)
+    assert len(made) >= 6
+    until(lambda: sum(one() is not None for one in made) == 2)

@@ -487,7 +487,7 @@ def test_what_lies_behind_the_damage_is_read_and_the_rest_is_counted(
         assert saved == sorted(saved)
         assert saved[-1] == 1_999
         assert len(saved) + outbox.dropped == 2_000
-        assert f"{outbox.dropped} could not, and are counted as dropped" in caplog.text
+        assert f"{outbox.dropped} could not, and count as dropped" in caplog.text
 
 
 def without_index(path: Path) -> None:
@@ -529,6 +529,31 @@ def test_damage_while_it_is_used_loses_no_order(quick: OutboxSettings) -> None:
         assert heard == sorted(heard)
         assert heard[-1] == 2_000
         assert len(heard) + outbox.dropped == 2_001
+
+
+def test_what_was_on_its_way_when_the_file_was_damaged_is_not_dropped(
+    quick: OutboxSettings,
+) -> None:
+    filled(quick, 2_000)
+    with DiskOutbox(quick) as outbox:
+        (first,) = outbox.items(limit=1)
+        with contextlib.closing(sqlite3.connect(quick.path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        middle_damaged(quick.path)
+        assert outbox._connection is not None
+        outbox._connection.execute("PRAGMA shrink_memory")
+        seen = {first.key}
+        after = first.key
+        while found := outbox.items(after, 50):
+            seen |= {queued.key for queued in found}
+            after = found[-1].key
+        assert outbox.dropped == 0
+        missing = sorted(set(range(first.key, first.key + 2_000)) - seen)
+        assert len(missing) > 50
+        for key in missing[:50]:
+            outbox.delete(key)
+        outbox.items()
+        assert outbox.dropped == len(missing) - 50
 
 
 def test_on_a_full_disk_a_damaged_file_stays_until_it_can_be_rescued(
