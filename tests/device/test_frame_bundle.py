@@ -192,4 +192,4 @@ def test_settings_that_frames_do_not_take_are_refused_before_anything_listens(
 ) -> None:
     bundle = read_bundle(frames_bundle)
     with pytest.raises(ConfigError, match=r"settings: .*smoothing is 'mean': a bundle of kind"):
-        planned_classes(settings_of(frames_bundle, smoothing="mean"), bundle)
+        planned_classes(settings_of(frames_bundle, smoothing="mean"), "mic0", bundle)
