@@ -85,14 +85,19 @@ class Listener:
             env={**os.environ, "TZ": "UTC-1"},
         )
         assert self._process.stderr is not None
-        said = self._process.stderr.readline()
-        assert said.endswith(": connected\n"), said
+        # What the broker keeps may come, from another thread, before the connection is told.
+        self._early: list[str] = []
+        while not (said := self._process.stderr.readline()).endswith(": connected\n"):
+            assert said, self._early
+            self._early.append(said)
 
     def lines(self, n: int) -> list[str]:
         assert self._process.stdout is not None
         return [self._process.stdout.readline().rstrip("\n") for _ in range(n)]
 
     def error_line(self) -> str:
+        if self._early:
+            return self._early.pop(0)
         assert self._process.stderr is not None
         return self._process.stderr.readline()
 
