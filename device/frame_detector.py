@@ -187,13 +187,14 @@ class FrameDetector:
             track.next_frame - first_kept,
             stop - first_kept,
             track.first_frame - first_kept,
-            track,
+            track.behind,
+            track.ahead,
         )
         return track.update(smoothed, self._n_frames)
 
 
 def _medians(
-    scores: FloatArray, start: int, stop: int, first: int, track: _FrameTrack
+    scores: FloatArray, start: int, stop: int, first: int, behind: int, ahead: int
 ) -> list[float]:
     """Medians around scores[start:stop]; windows end with the scores and begin at first or later.
 
@@ -201,7 +202,6 @@ def _medians(
     ----------
     scores : (n_frames,) of one label
     """
-    behind, ahead = track.behind, track.ahead
     if behind == ahead == 0:
         values: list[float] = scores[start:stop].tolist()
         return values
@@ -327,3 +327,28 @@ def detect_offline(
     """What the sensor would report of a recording's frame scores (n_frames, n_labels)."""
     detector = FrameDetector(classes, front_end, look_ahead_frames)
     return detector.update(0, scores) + detector.flush()
+
+
+def smooth(
+    scores: FloatArray, classes: Sequence[ClassSettings], look_ahead_frames: int
+) -> FloatArray:
+    """What the detector compares with its thresholds: a recording's scores, filtered.
+
+    Parameters
+    ----------
+    scores : (n_frames, n_labels)
+
+    Returns
+    -------
+    Same shape
+        Each frame's median over its label's window (see above), in which the recording's ends
+        lack what lies beyond them.
+    """
+    filtered = scores.astype(np.float32)
+    for index, settings in enumerate(classes):
+        behind, ahead = median_span(settings, look_ahead_frames)
+        if behind or ahead:
+            filtered[:, index] = _medians(
+                scores[:, index].astype(np.float32), 0, len(scores), 0, behind, ahead
+            )
+    return filtered

@@ -21,10 +21,14 @@ The int8 model must agree with the trained one on the run's held-out clips, or n
 Thresholds are chosen on its scores of the validation clips. DIR is the folder that the run was
 trained with; by default where it was then. The same run gives the same bundle, byte for byte.
 
+A run of the recipe streaming becomes a bundle of kind frames, which tells when sounds begin and
+end; float and int8 are then compared by event F1 on the test recordings.
+
 examples:
   soundpost export runs/first --out first.bundle
   soundpost export runs/first --out first.bundle --data clips --name porch --version 1.2.0
   soundpost export runs/first --out first.bundle --licence CC-BY-4.0 --notes about.md
+  soundpost export runs/streaming --out streaming.bundle
   soundpost bundle check first.bundle
 """
 
@@ -60,6 +64,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.10,
         help="of any label's average precision (default: 0.10)",
     )
+    parser.add_argument(
+        "--most-event-drop",
+        metavar="POINTS",
+        type=float,
+        default=1.5,
+        help="of event F1 of a streaming run, in percentage points (default: 1.5)",
+    )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -75,6 +86,11 @@ def _notes(path: Path | None) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     notes = _notes(arguments.notes)
+    with interrupts_wait():
+        from soundpost.train.sed.streaming_run import is_streaming_run
+
+    if is_streaming_run(arguments.run):
+        return _run_frames(arguments, notes)
     with interrupts_wait():
         from soundpost.export.parity import ParityBounds
         from soundpost.export.pipeline import ExportOptions, export_run
@@ -129,6 +145,43 @@ def _run(arguments: argparse.Namespace) -> int:
     for name, (before, after) in result.facts.figures.items():
         print(f"{name}: float {before.line()}; int8 {after.line()}")
     print(f"wrote {result.out}, model {result.facts.model_bytes} bytes, sha256 {result.sha256}")
+    return 0
+
+
+def _run_frames(arguments: argparse.Namespace, notes: str) -> int:
+    with interrupts_wait():
+        from soundpost.export.frame_run import export_streaming_run, figures_table
+
+    result = export_streaming_run(
+        arguments.run,
+        arguments.data,
+        arguments.out,
+        name=arguments.name,
+        version=arguments.version,
+        licence=arguments.licence,
+        notes=notes,
+        most_event_f1_drop=arguments.most_event_drop / 100,
+        quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    export, converted = result.export, result.export.converted
+    judged = {"float": result.float_judged, "int8": result.int8_judged}
+    size = len(converted.models.int8)
+    if arguments.json:
+        drift = converted.figures.drift
+        table = {
+            "bundle": str(export.out),
+            "sha256": export.sha256,
+            "model_bytes": size,
+            "judged_on": result.judged_on,
+            "mean_difference": converted.figures.mean_difference,
+            "drift_by_minute": drift.by_minute,
+            **{form: of.figures.to_dict()["all"] for form, of in judged.items()},
+        }
+        print(json.dumps(table, indent=1))
+        return 0
+    print(f"{result.judged_on} recordings, as the sensor's detector decides:")
+    print("\n".join(figures_table(judged)))
+    print(f"wrote {export.out}, model {size} bytes, sha256 {export.sha256}")
     return 0
 
 

@@ -12,7 +12,7 @@ from soundpost.device.errors import UsageError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.device.interpreter import sigmoid
-from soundpost.device.manifest import KIND_FRAMES, MAX_LOOK_AHEAD_S, FrameSettings
+from soundpost.device.manifest import KIND_FRAMES, FrameSettings
 from soundpost.export.frames import (
     CHUNK_FRAMES,
     SIGNATURE,
@@ -29,6 +29,8 @@ from soundpost.train.sed.streaming import StreamingCRNN
 # How the detector is set, from int8 scores (n_frames, n_labels) of each held-out recording: where
 # thresholds are chosen on what the sensor will see.
 ChooseClasses = Callable[[list[FloatArray]], Sequence[ClassSettings]]
+# Markdown on the model as it will run, with those settings, for the card.
+Judge = Callable[[FrameInterpreter, Sequence[ClassSettings]], str]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def export_frames(
     out: Path,
     options: FrameBundleOptions,
     *,
+    judge: Judge | None = None,
     quiet: bool = False,
 ) -> FrameExport:
     """Export a student; the bundle appears under its name only when every gate has passed.
@@ -84,6 +87,7 @@ def export_frames(
     classes : detector settings by label, `smoothing_windows` being the median's frames; or what
         chooses them from the int8 scores of the held-out recordings
     out : the bundle to write
+    judge : what the card says of events besides; may raise ExportError
 
     Raises
     ------
@@ -106,9 +110,12 @@ def export_frames(
         bounds=options.bounds,
         quiet=quiet,
     )
+    interpreter = converted.interpreter()
     if callable(classes):
-        interpreter = converted.interpreter()
         classes = classes([sigmoid(score_recording(interpreter, known)) for known in held_out])
+    if judge is not None:
+        judged = judge(interpreter, classes).strip()
+        options = replace(options, notes=f"{options.notes.strip()}\n\n{judged}".strip())
     manifest = frame_manifest(converted, labels, front_end, classes, options)
     runner = model_interpreter(manifest, converted.models.int8)
     assert isinstance(runner, FrameInterpreter)
@@ -146,17 +153,6 @@ def frame_manifest(
         licence=options.licence,
         training_data=options.training_data,
     )
-
-
-def frames_of_median(seconds: float, front_end: FrontEnd) -> int:
-    """Frames of a median window on the sensor for a published one of this length.
-
-    Odd, and no longer than a centred window that looks `MAX_LOOK_AHEAD_S` ahead: a longer one would
-    only look further back, and begin and end events late.
-    """
-    hop_s = front_end.hop_length / front_end.sample_rate_hz
-    half = min(round(seconds / hop_s) // 2, int(MAX_LOOK_AHEAD_S / hop_s + 1e-9))
-    return 2 * half + 1
 
 
 def render_frame_card(

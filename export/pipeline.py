@@ -117,7 +117,7 @@ def export_run(
     # Names that no manifest takes are refused before the long work.
     if not VERSION.fullmatch(options.version):
         raise UsageError(f"--version {options.version}: expected a version such as 1.0.0")
-    name = _slug(options.name or recipe_of(run).name)
+    name = slug(options.name or recipe_of(run).name)
     if not name:
         raise UsageError(f"--name {options.name!r}: expected letters or digits")
     created = created_time(run)
@@ -240,14 +240,19 @@ def heard_at(
 
 
 def created_time(run: TrainedRun) -> str:
-    """When the model was made: SOURCE_DATE_EPOCH if set, else when its weights were written.
+    """When a run's model was made; see `created_at`."""
+    return created_at(run.folder / WEIGHTS)
+
+
+def created_at(weights: Path) -> str:
+    """When a model was made: SOURCE_DATE_EPOCH if set, else when its weights were written.
 
     Not the time of the export, so that the same run gives the same bundle, byte for byte.
     """
     stated = os.environ.get("SOURCE_DATE_EPOCH", "")
     if stated and not stated.isdigit():
         raise UsageError(f"SOURCE_DATE_EPOCH is '{stated}': expected seconds since 1970")
-    seconds = int(stated) if stated else int((run.folder / WEIGHTS).stat().st_mtime)
+    seconds = int(stated) if stated else int(weights.stat().st_mtime)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -257,7 +262,8 @@ def means_speech(label: str) -> bool:
     return not _SPEECH_WORDS.isdisjoint(re.findall(r"[a-z]+", label.lower()))
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A bundle's name: small letters, digits, dots and dashes; empty where nothing is left."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
 
 

@@ -24,8 +24,8 @@ RECIPE is a TOML file, or the name of one of ours. For starter, starter_second a
 holds clips.csv with the columns filename,label,fold (and, if you have them, group,licence,
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
-`soundpost soundscapes` writes. A killed run goes on where it stopped when the same command is given
-again.
+`soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
+as well. A killed run goes on where it stopped when the same command is given again.
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -33,19 +33,26 @@ examples:
   soundpost train finetune --data my_clips --out runs/mine --init starter
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
   soundpost train full --data scenes --out runs/full training.seed=1
+  soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, curves.png,
 confusion_*.png and report.md. Next: soundpost export RUN --out my.bundle
 """
 
 _EVALUATE = """\
-Judges a run folder (float) or a bundle (as the sensor runs it) on labelled clips.
-A clip's score is the mean over its windows, 250 ms apart.
+Judges a run folder (float) or a bundle (as the sensor runs it) on labelled clips, or on recordings
+with the times of their events. A clip's score is the mean over its windows, 250 ms apart.
+
+With DIR in DESED's layout the model is one that tells when sounds begin and end: a run of a
+detection recipe, decided as published, or of streaming, or a bundle of kind frames, decided as the
+sensor does. An event counts where its onset lies within 200 ms, its offset within 200 ms or 20 %.
 
 examples:
   soundpost evaluate runs/first --data clips --fold 5
   soundpost evaluate my.bundle --data clips --fold 5 --json
   soundpost evaluate my.bundle --data clips --runtime tflite-runtime
+  soundpost evaluate runs/full --data scenes
+  soundpost evaluate streaming.bundle --data scenes --part validation
 """
 
 
@@ -72,6 +79,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
     )
+    parser.add_argument(
+        "--teacher", type=Path, metavar="RUN", help="for streaming: the run that it learns from"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: one per core)"
@@ -85,35 +95,23 @@ def _train(arguments: argparse.Namespace) -> int:
         import torch
 
         from soundpost.train.recipe import kind_of, load_recipe, read_tables
-        from soundpost.train.run import choose_device, train_run
-        from soundpost.train.sed.recipe import KIND, load_detection_recipe
-        from soundpost.train.sed.train_folder import train_folder
+        from soundpost.train.run import train_run
+        from soundpost.train.sed.recipe import KIND
+        from soundpost.train.sed.streaming_recipe import KIND as STREAMING
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     if threads < 1:
         raise UsageError(f"--threads {threads}: expected 1 or more")
     torch.set_num_threads(threads)
     path = _recipe_path(arguments.recipe)
-    if kind_of(read_tables(path, arguments.changes)) == KIND:
-        if arguments.fold is not None or arguments.init is not None:
-            raise UsageError(
-                f"{path.stem}: --fold and --init are for clip students; the folder of a detection "
-                "recipe says itself what is trained on (metadata/train), and it starts at random"
-            )
-        judged = train_folder(
-            load_detection_recipe(path, arguments.changes),
-            arguments.data,
-            arguments.out,
-            choose_device(arguments.device),
-            quiet=arguments.quiet,
+    kind = kind_of(read_tables(path, arguments.changes))
+    if (arguments.teacher is None) == (kind == STREAMING):
+        raise UsageError(
+            f"{path.stem}: --teacher RUN is "
+            + ("missing: give a run of a recipe such as full" if kind == STREAMING else "not used")
         )
-        if arguments.json:
-            print(json.dumps(judged))
-        else:
-            for name, values in judged.items():
-                print(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
-            print(f"scores: {arguments.out / 'scores.npz'}")
-        return 0
+    if kind in (KIND, STREAMING):
+        return _train_on_scenes(arguments, path, kind == STREAMING)
     recipe = load_recipe(path, arguments.changes)
     figures = train_run(
         recipe,
@@ -134,10 +132,54 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _train_on_scenes(arguments: argparse.Namespace, path: Path, streaming: bool) -> int:
+    with interrupts_wait():
+        from soundpost.train.run import choose_device
+        from soundpost.train.sed.recipe import load_detection_recipe
+        from soundpost.train.sed.streaming_recipe import load_streaming_recipe
+        from soundpost.train.sed.streaming_run import train_streaming
+        from soundpost.train.sed.train_folder import train_folder
+
+    if arguments.fold is not None or arguments.init is not None:
+        raise UsageError(
+            f"{path.stem}: --fold and --init are for clip students; the folder of a detection "
+            "recipe says itself what is trained on (metadata/train), and it starts at random"
+        )
+    data, out = arguments.data, arguments.out
+    device, quiet = choose_device(arguments.device), arguments.quiet
+    if streaming:
+        recipe = load_streaming_recipe(path, arguments.changes)
+        judged = train_streaming(recipe, data, arguments.teacher, out, device, quiet=quiet)
+    else:
+        judged = train_folder(
+            load_detection_recipe(path, arguments.changes), data, out, device, quiet=quiet
+        )
+    if arguments.json:
+        print(json.dumps({name: of.figures.to_dict() for name, of in judged.items()}))
+        return 0
+    for name, of in judged.items():
+        print(f"{name}: {of.figures.line()}")
+    print(f"report: {out / 'report.md'}")
+    if streaming:
+        print(f"next: soundpost export {out} --out {out.name}.bundle")
+    else:
+        print(
+            f"next: soundpost train streaming --data {data} --teacher {out} --out "
+            f"{out.parent / 'streaming'}"
+        )
+    return 0
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="RUN|BUNDLE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
+    parser.add_argument(
+        "--part",
+        choices=("test", "validation"),
+        default="test",
+        help="of recordings with times (default: test)",
+    )
     parser.add_argument(
         "--runtime",
         default="auto",
@@ -151,7 +193,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         from soundpost.train.evaluate import evaluate
+        from soundpost.train.sed.evaluate import is_scene_model
 
+    if is_scene_model(arguments.model, arguments.data):
+        return _evaluate_scenes(arguments)
     result = evaluate(
         arguments.model,
         arguments.data,
@@ -171,6 +216,31 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(f"{'label':<20} {'recall':>7} {'AP':>6}")
     for label, recall in sorted(result.figures.recall.items(), key=lambda item: item[1]):
         print(f"{label:<20} {recall:>7.1%} {result.figures.average_precision[label]:>6.3f}")
+    return 0
+
+
+def _evaluate_scenes(arguments: argparse.Namespace) -> int:
+    with interrupts_wait():
+        from soundpost.train.sed.evaluate import evaluate_scenes
+        from soundpost.train.sed.report import figure_lines
+
+    if arguments.fold is not None:
+        raise UsageError("--fold is for labelled clips; recordings with times have --part")
+    result = evaluate_scenes(
+        arguments.model,
+        arguments.data,
+        part=arguments.part,
+        runtime=arguments.runtime,
+        device=arguments.device,
+        quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    if arguments.json:
+        table = {"model": result.model, "runtime": result.runtime, "part": result.part}
+        print(json.dumps(table | result.figures.to_dict()))
+        return 0
+    print(f"{result.model}, {result.runtime}, {result.part}")
+    print(result.figures.line())
+    print("\n".join(figure_lines(result.figures)))
     return 0
 
 

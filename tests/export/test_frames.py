@@ -32,7 +32,6 @@ from soundpost.export.frame_bundle import (
     FrameBundleOptions,
     FrameExport,
     export_frames,
-    frames_of_median,
 )
 from soundpost.export.frames import (
     SIGNATURE,
@@ -48,6 +47,7 @@ from soundpost.export.frames import (
     score_recording,
 )
 from soundpost.train.evaluate import evaluate
+from soundpost.train.sed.detector_choice import frames_of_median
 from soundpost.train.sed.distil import DistilSettings, StreamingStudent, distil
 from soundpost.train.sed.streaming import StreamingCRNN, StreamingSettings
 

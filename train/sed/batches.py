@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -73,10 +73,18 @@ class Batches:
     its recordings in a random order before one comes again, across the epochs; where the ratio in a
     batch is not the ratio in the set, some kinds come round sooner than others.
 
+    teacher : (n_scenes, n_frames, n_labels), a trained model's posteriors of the set's recordings;
+        they are shifted and mixed as the labels are
+
     Raises ConfigError where a kind is wanted that the set does not have.
     """
 
-    def __init__(self, features: FeatureCache, settings: BatchSettings) -> None:
+    def __init__(
+        self,
+        features: FeatureCache,
+        settings: BatchSettings,
+        teacher: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
         self.features = features
         self.settings = settings
         scenes = features.scenes.scenes
@@ -93,7 +101,7 @@ class Batches:
                     f"batch.{kind} is {wanted}: {features.scenes.folder} has no {kind} recordings; "
                     f"set batch.{kind}=0"
                 )
-        self._targets = _Targets(features)
+        self._targets = _Targets(features, teacher)
         self.n_batches = -(-len(scenes) // settings.size)
 
     def indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
@@ -163,8 +171,11 @@ def in_order(features: FeatureCache, batch_size: int) -> Iterator[SceneBatch]:
 class _Targets:
     """Batches of given recordings, without variations."""
 
-    def __init__(self, features: FeatureCache) -> None:
+    def __init__(
+        self, features: FeatureCache, teacher: NDArray[np.floating[Any]] | None = None
+    ) -> None:
         self.features = features
+        self.teacher = teacher
         scene_set = features.scenes
         labels = scene_set.labels
         self.tags = np.array(
@@ -192,6 +203,9 @@ class _Targets:
             torch.tensor([scene.labelling == "strong" for scene in scenes]),
             torch.tensor([scene.labelling != "unlabelled" for scene in scenes]),
             tuple(scene.path for scene in scenes),
+            None
+            if self.teacher is None
+            else torch.from_numpy(self.teacher[indices].astype(np.float32)),
         )
 
 
@@ -208,7 +222,12 @@ def _shifted(
         rows = zip(values, shifts, strict=True)
         return torch.stack([torch.roll(row, int(shift), 0) for row, shift in rows])
 
-    return replace(batch, log_mel=rolled(batch.log_mel), frame_targets=rolled(batch.frame_targets))
+    return replace(
+        batch,
+        log_mel=rolled(batch.log_mel),
+        frame_targets=rolled(batch.frame_targets),
+        teacher=None if batch.teacher is None else rolled(batch.teacher),
+    )
 
 
 def _mixed(
@@ -239,7 +258,11 @@ def _mixed(
     frames, tags = batch.frame_targets.clone(), batch.clip_targets.clone()
     frames[rows] = torch.maximum(batch.frame_targets[rows], batch.frame_targets[others])
     tags[rows] = torch.maximum(batch.clip_targets[rows], batch.clip_targets[others])
-    return replace(batch, log_mel=log_mel, frame_targets=frames, clip_targets=tags)
+    teacher = batch.teacher
+    if teacher is not None:
+        both_say = torch.maximum(teacher[rows], teacher[others])
+        teacher = teacher.index_copy(0, rows, both_say)
+    return replace(batch, log_mel=log_mel, frame_targets=frames, clip_targets=tags, teacher=teacher)
 
 
 _END = object()

@@ -130,24 +130,52 @@ def read_desed(
         vocabulary = tuple(sorted({label for scene in train for label in scene.tags}))
         if not vocabulary:
             raise InputError(f"{metadata / 'train'}: no row has a label; nothing can be learnt")
-    validation = []
-    for table in _tables(metadata / "validation"):
-        audio = folder / "audio" / "validation"
-        validation += read_table(table, audio, "strong", reading, vocabulary, quiet=quiet)
+    validation = _held_out(folder, "validation", reading, vocabulary, quiet=quiet)
     if not validation:
         raise InputError(
             f"{metadata / 'validation'}: has no table; thresholds are chosen on strongly labelled "
             "recordings that are not trained on: put some into validation.tsv"
         )
-    test: list[Scene] = []
-    for table in _tables(metadata / "eval"):
-        own = folder / "audio" / "eval" / table.stem
-        audio = own if own.is_dir() else own.parent
-        test += read_table(table, audio, "strong", reading, vocabulary, quiet=quiet)
+    test = _held_out(folder, "eval", reading, vocabulary, quiet=quiet)
     sets = [
         SceneSet(folder, _once(scenes, folder), vocabulary) for scenes in (train, validation, test)
     ]
     return DesedFolder(sets[0], sets[1], sets[2] if test else None)
+
+
+def read_held_out(
+    folder: Path,
+    part: Literal["validation", "test"],
+    reading: Reading,
+    labels: Sequence[str],
+    *,
+    quiet: bool = False,
+) -> SceneSet:
+    """One part that is not trained on, all that judging needs; raises InputError as read_desed.
+
+    labels : vocabulary; what else sounds in the recordings is an error
+    """
+    name = "eval" if part == "test" else part
+    scenes = _held_out(folder, name, reading, tuple(labels), quiet=quiet)
+    if not scenes:
+        raise InputError(
+            f"{folder / 'metadata' / name}: has no table of recordings with times (*.tsv with "
+            "filename, onset, offset, event_label); give another --part or folder"
+        )
+    return SceneSet(folder, _once(scenes, folder), tuple(labels))
+
+
+def _held_out(
+    folder: Path, name: str, reading: Reading, labels: Sequence[str], *, quiet: bool
+) -> list[Scene]:
+    scenes: list[Scene] = []
+    for table in _tables(folder / "metadata" / name):
+        audio = folder / "audio" / name
+        own = audio / table.stem
+        scenes += read_table(
+            table, own if own.is_dir() else audio, "strong", reading, labels, quiet=quiet
+        )
+    return scenes
 
 
 def _tables(folder: Path) -> list[Path]:

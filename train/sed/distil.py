@@ -34,6 +34,7 @@ from soundpost.train.checkpoint import (
     save_tensors,
     training_tensors,
 )
+from soundpost.train.loop import METRICS, cut_metrics
 from soundpost.train.sed.streaming import StreamingCRNN, StreamingSettings
 
 CHECKPOINT, WEIGHTS, SETTINGS = "checkpoint.safetensors", "model.safetensors", "student.json"
@@ -116,6 +117,7 @@ def distil(
     *,
     shape: StreamingSettings | None = None,
     front_end: FrontEnd | None = None,
+    n_batches: int | None = None,
     device: torch.device | str = "cpu",
     told: Callable[[int, float], None] | None = None,
 ) -> StreamingStudent:
@@ -125,8 +127,10 @@ def distil(
     ----------
     labels : of the teacher's columns
     batches : those of each epoch, from 0 on
-    folder : gets a checkpoint after every epoch, and the student at the end; one that holds a
+    folder : gets a checkpoint and a line in metrics.jsonl after every epoch, and the student at the
+        end; one that holds a
         checkpoint of the same settings is gone on with, and gives what an uninterrupted run gives
+    n_batches : of an epoch, for the learning rate; without it, all of an epoch's are made first
     told : called with epoch and mean loss
 
     Raises InputError where the folder holds a run of other settings.
@@ -161,15 +165,19 @@ def distil(
             )
         restore_training(tensors, network, average, optimiser)
         first, step = int(notes["epochs"]), int(notes["steps"])
+    cut_metrics(folder / METRICS, first)
     for epoch in range(first, settings.epochs):
         # Dropout of an epoch depends on seed and epoch alone: an interrupted run sees the same.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
             losses = []
             network.train()
-            todo = list(batches(epoch))
+            todo = batches(epoch)
+            if n_batches is None:
+                todo = list(todo)
+            of_epoch = n_batches or len(todo)
             for index, batch in enumerate(todo):
-                done = (epoch + index / len(todo)) / settings.epochs
+                done = (epoch + index / of_epoch) / settings.epochs
                 rate = settings.learning_rate * _rate(step, done, settings.warmup_steps)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
@@ -184,10 +192,13 @@ def distil(
                 step += 1
                 _follow(average, network, min(settings.average_decay, step / (step + 10)))
                 losses.append(float(loss.detach()))
+        mean = sum(losses) / max(1, len(losses))
+        with (folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": epoch, "loss": round(mean, 6)}) + "\n")
         notes = {"identity": identity, "epochs": epoch + 1, "steps": step}
         save_tensors(folder / CHECKPOINT, training_tensors(network, average, optimiser), notes)
         if told is not None:
-            told(epoch, sum(losses) / max(1, len(losses)))
+            told(epoch, mean)
     student = StreamingStudent(average.eval().to("cpu"), labels, front_end)
     save_student(student, folder)
     return student

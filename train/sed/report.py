@@ -156,6 +156,31 @@ def write_report(folder: Path, report: SedReport) -> None:
     write_atomically(folder / "report.md", "\n".join(lines).encode())
 
 
+def figure_lines(figures: SedFigures) -> list[str]:
+    """Labels for a terminal, the worst first."""
+    by_label = figures.by_label()
+    lines = [
+        f"{'label':<20} {'events':>6} {'found':>6} {'precision':>9} {'recall':>7} {'event F1':>8} "
+        f"{'false/h':>7} {'delay':>8}"
+    ]
+    for label in _worst_first(by_label):
+        of = by_label[label]
+        shares = [written(of[name], "share") for name in ("precision", "recall", "event_f1")]
+        lines.append(
+            f"{label:<20} {of['n_reference']:>6} {of['n_found']:>6} {shares[0]:>9} {shares[1]:>7} "
+            f"{shares[2]:>8} {written(of['false_alarms_per_hour'], 'rate'):>7} "
+            f"{written(of['onset_delay_median_s'], 'time'):>8}"
+        )
+    return lines
+
+
+def _worst_first(by_label: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """That is where work is; labels that do not occur last."""
+    return sorted(
+        by_label, key=lambda k: (math.isnan(by_label[k]["event_f1"]), by_label[k]["event_f1"], k)
+    )
+
+
 def _headline_table(report: SedReport) -> list[str]:
     ours = report.figures.headline()
     on = f" ({report.published_on})" if report.published_on else ""
@@ -174,10 +199,7 @@ def _label_table(report: SedReport) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     by_label = report.figures.by_label()
-    # The worst first: that is where work is; labels that do not occur last.
-    for label in sorted(
-        by_label, key=lambda k: (math.isnan(by_label[k]["event_f1"]), by_label[k]["event_f1"], k)
-    ):
+    for label in _worst_first(by_label):
         of = by_label[label]
         shares = ("precision", "recall", "event_f1", "segment_f1", "clip_f1")
         known = settings[label]

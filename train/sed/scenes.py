@@ -53,6 +53,7 @@ class SceneBatch:
     frame_targets : (n_scenes, n_frames, n_labels) float32, zeros where has_frames is False
     clip_targets : (n_scenes, n_labels) float32, zeros where has_tags is False
     has_frames, has_tags : (n_scenes,) bool; a strong recording has both
+    teacher : (n_scenes, n_frames, n_labels) float32, what a trained model said of them, or None
     """
 
     log_mel: torch.Tensor
@@ -61,3 +62,4 @@ class SceneBatch:
     has_frames: torch.Tensor
     has_tags: torch.Tensor
     paths: tuple[Path, ...] = field(default=())
+    teacher: torch.Tensor | None = None

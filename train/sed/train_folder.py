@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from soundpost.device.files import write_atomically
-from soundpost.train.run import SCORES
+from soundpost.train.run import SCORES, git_revision
 from soundpost.train.sed.batches import Batches, in_order
 from soundpost.train.sed.desed import Reading, read_desed
 from soundpost.train.sed.event_filter import Rule, detect, event_windows
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.fitting import FloatArray, Validation, score_scenes
 from soundpost.train.sed.frame_grid import frame_targets
+from soundpost.train.sed.judging import Judged, judge_published
 from soundpost.train.sed.recipe import DetectionRecipe
+from soundpost.train.sed.report import check_published
 from soundpost.train.sed.run import train_detection
-from soundpost.train.sed.scenes import SceneBatch
+from soundpost.train.sed.run_report import write_run_report
+from soundpost.train.sed.scenes import SceneBatch, SceneSet
 
 _JUDGED_AT_ONCE = 16
 
@@ -67,15 +71,16 @@ def frame_and_clip_f1(
 
 def train_folder(
     recipe: DetectionRecipe, folder: Path, run: Path, device: torch.device, *, quiet: bool = False
-) -> dict[str, dict[str, float]]:
-    """Train, judge and write the run folder; goes on where an earlier call was killed.
+) -> dict[str, Judged]:
+    """Train, judge as published, and write the run folder; goes on where an earlier was killed.
 
     scores.npz then holds `validation_frames` (n_scenes, n_frames, n_labels) and `validation_clips`
     (n_scenes, n_labels), float32 in the order of `validation_paths`, and the same of `test` where
     the folder has one.
 
-    Returns macro frame and clip F1 of "validation" and "test".
+    Returns "validation" and, where the folder has one, "test".
     """
+    check_published(recipe.published, recipe.name)
     front_end, seconds = recipe.front_end, recipe.batch.seconds
     reading = Reading(seconds=seconds, rate_hz=front_end.sample_rate_hz)
     sets = read_desed(folder, reading, quiet=quiet)
@@ -83,27 +88,52 @@ def train_folder(
     batches = Batches(features, replace(recipe.batch, seed=recipe.training.seed))
     held_out = {"validation": sets.validation} | ({"test": sets.test} if sets.test else {})
     hop_s = front_end.hop_length / front_end.sample_rate_hz
-    judged = {}
+    held = {
+        name: open_features(scene_set, front_end, seconds, quiet=quiet)
+        for name, scene_set in held_out.items()
+    }
     windows = event_windows(
         sets.train.scenes, sets.train.labels, cast(Rule, recipe.filter.rule), recipe.filter.eta
     ).frames(sets.train.labels, hop_s)
-    for name, scene_set in held_out.items():
-        held = open_features(scene_set, front_end, seconds, quiet=quiet)
-        judged[name] = frame_and_clip_f1(held, windows, recipe)
+    going = frame_and_clip_f1(held["validation"], windows, recipe)
     trained = train_detection(
         recipe, sets.train, batches, run, device,
-        validation=judged["validation"], n_steps=batches.n_batches, quiet=quiet,
+        validation=going, n_steps=batches.n_batches, quiet=quiet,
     )  # fmt: skip
     arrays: dict[str, NDArray[np.generic]] = {}
-    figures = {}
-    for name, scene_set in held_out.items():
-        frames, clips = score_scenes(trained.pair.student, judged[name].batches, device)
-        figures[name] = judged[name].judge(frames, clips)
-        arrays[f"{name}_frames"], arrays[f"{name}_clips"] = frames, clips
-        arrays[f"{name}_paths"] = np.array(
-            [s.path.relative_to(folder) for s in scene_set.scenes], str
+    judged = {}
+    for name, features_of in held.items():
+        frames, clips = score_scenes(trained.pair.student, _InOrder(features_of), device)
+        scenes = features_of.scenes.scenes
+        judged[name] = judge_published(
+            scenes, trained.labels, frames, clips, windows, recipe.filter, front_end
         )
+        arrays[f"{name}_frames"], arrays[f"{name}_clips"] = frames, clips
+        arrays[f"{name}_paths"] = np.array([s.path.relative_to(folder) for s in scenes], str)
     packed = io.BytesIO()
     np.savez(packed, **arrays)
     write_atomically(run / SCORES, packed.getvalue())
-    return figures
+    last = list(held)[-1]
+    write_run_report(
+        run,
+        recipe.name,
+        recipe.source,
+        (_made(recipe, folder, sets.train),),
+        judged[last],
+        held[last],
+        judged["validation"],
+        published=recipe.published,
+        published_on="DCASE 2019 task 4, evaluation set",
+    )
+    return judged
+
+
+def _made(recipe: DetectionRecipe, folder: Path, train: SceneSet) -> str:
+    counts = Counter(scene.labelling for scene in train.scenes)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("strong", "weak", "unlabelled"))
+    return (
+        f"Trained on {len(train.scenes)} recordings of {folder} ({kinds}), width "
+        f"{recipe.model.width:g}, {recipe.training.epochs} epochs, seed {recipe.training.seed}, "
+        f"code {git_revision()}. Decided as published: gate by the tags, centred medians, "
+        f"thresholds of {recipe.filter.threshold:g} and {recipe.filter.tag_threshold:g}."
+    )

@@ -1,6 +1,7 @@
 """`soundpost train` with a detection recipe, on tones that come and go."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -63,11 +64,19 @@ def test_a_folder_becomes_a_run(scenes, tmp_path):
     run = tmp_path / "run"
     done = train(scenes, run, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout).keys() == {"validation"}
+    judged = json.loads(done.stdout)
+    assert judged.keys() == {"validation"}
+    assert judged["validation"]["n_recordings"] == 4
+    pictures = {f"recording_{number:02d}.png" for number in range(1, 5)}
     assert {path.name for path in run.iterdir()} == {
         "settings.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors",
-        "scores.npz",
+        "scores.npz", "report.md", "figures.json", "psd_roc.png", "confusion.png", "trade_off.png",
+        *pictures,
     }  # fmt: skip
+    # Published figures of the row stand beside ours.
+    report = (run / "report.md").read_text()
+    assert re.search(r"\| event F1 .* \| 49.8 % \|", report)
+    assert json.loads((run / "figures.json").read_text()) == judged["validation"]
     scores = np.load(run / "scores.npz")
     assert scores["validation_frames"].shape == (4, 98, 2)
     assert scores["validation_clips"].shape == (4, 2)

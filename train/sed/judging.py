@@ -1,0 +1,112 @@
+"""Scores of a set to events and figures, decided as published or as the sensor decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from soundpost.device.detector import ClassSettings
+from soundpost.device.features import FloatArray, FrontEnd
+from soundpost.device.frame_detector import detect_offline, smooth
+from soundpost.train.sed.confusion import segment_confusion
+from soundpost.train.sed.decisions import Detected, FrameGrid, events_of
+from soundpost.train.sed.device_events import known_at_s
+from soundpost.train.sed.event_filter import detect, gate_and_filter
+from soundpost.train.sed.event_filter import events_of as events_of_frames
+from soundpost.train.sed.judged import EventsOf, ScoresOf
+from soundpost.train.sed.metrics import SedFigures, clip_tag_figures, sed_figures
+from soundpost.train.sed.recipe import FilterSettings
+from soundpost.train.sed.scenes import Scene
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model on strongly labelled recordings.
+
+    scores : what was decided on: filtered, and gated where the method gates
+    classes : with the thresholds of the decisions
+    """
+
+    scenes: tuple[Scene, ...]
+    classes: tuple[ClassSettings, ...]
+    scores: ScoresOf
+    found: EventsOf
+    figures: SedFigures
+
+    def confusion(self) -> np.ndarray:
+        """See `segment_confusion`."""
+        labels = [settings.label for settings in self.classes]
+        return segment_confusion(self.scenes, self.found, labels)
+
+
+def judge_published(
+    scenes: Sequence[Scene],
+    labels: Sequence[str],
+    frames: FloatArray,
+    clips: FloatArray,
+    windows: Sequence[int],
+    settings: FilterSettings,
+    front_end: FrontEnd,
+) -> Judged:
+    """Post-processing of liang2021, figure 4: gate by the tags, centred medians, fixed thresholds.
+
+    Parameters
+    ----------
+    frames : (n_scenes, n_frames, n_labels) 0 to 1; clips : (n_scenes, n_labels)
+    windows : of the medians, frames by label
+
+    The figures' tags are those of the clip branch of which a frame is left; mAP and mAUC are of the
+    clip branch's scores.
+    """
+    limits = settings.threshold, settings.tag_threshold
+    scores, found = {}, {}
+    for scene, frame_scores, clip_scores in zip(scenes, frames, clips, strict=True):
+        scores[scene.path] = gate_and_filter(
+            frame_scores, clip_scores, windows, settings.tag_threshold
+        )
+        decided = detect(frame_scores, clip_scores, windows, *limits)
+        found[scene.path] = events_of_frames(decided.frames, labels, front_end)
+    classes = tuple(
+        ClassSettings(label, settings.threshold, settings.threshold, "none", 1, 0.0, 0.0)
+        for label in labels
+    )
+    figures = sed_figures(scenes, scores, FrameGrid.of(front_end), classes, found=found)
+    tags = [frozenset(event.label for event in scene.events) for scene in scenes]
+    of_clips = clip_tag_figures(tags, clips, settings.tag_threshold, labels)
+    figures = replace(figures, clips=replace(of_clips, f1=figures.clips.f1))
+    return Judged(tuple(scenes), classes, scores, found, figures)
+
+
+def judge_on_device(
+    scenes: Sequence[Scene],
+    scores: Sequence[FloatArray],
+    classes: Sequence[ClassSettings],
+    front_end: FrontEnd,
+    look_ahead_frames: int,
+    chunk_frames: int,
+) -> Judged:
+    """What the sensor's own detector says of the scores, and when it says it.
+
+    Parameters
+    ----------
+    scores : (n_frames, n_labels) 0 to 1 of each scene, as the model gives them
+    chunk_frames : that the sensor hears at a time
+    """
+    filtered, found = {}, {}
+    for scene, of_scene in zip(scenes, scores, strict=True):
+        detections = detect_offline(of_scene, classes, front_end, look_ahead_frames)
+        heard = [
+            replace(
+                one,
+                window_end_sample=round(
+                    known_at_s(one, front_end, chunk_frames) * front_end.sample_rate_hz
+                ),
+            )
+            for one in detections
+        ]
+        found[scene.path]: list[Detected] = events_of(heard, front_end.sample_rate_hz)
+        filtered[scene.path] = smooth(of_scene, classes, look_ahead_frames)
+    figures = sed_figures(scenes, filtered, FrameGrid.of(front_end), classes, found=found)
+    return Judged(tuple(scenes), tuple(classes), filtered, found, figures)

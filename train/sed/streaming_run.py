@@ -1,0 +1,241 @@
+"""Training the sensor's student: from a folder in DESED's layout and a trained pair to a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from soundpost.device.errors import InputError
+from soundpost.device.features import FloatArray
+from soundpost.device.files import write_atomically
+from soundpost.train.run import SCORES, SETTINGS, claim, git_revision
+from soundpost.train.sed.batches import Batches, in_order
+from soundpost.train.sed.desed import DesedFolder, Reading, read_desed
+from soundpost.train.sed.detector_choice import (
+    ChosenDetector,
+    choose_detector,
+    load_detector,
+    save_detector,
+    windows_for,
+)
+from soundpost.train.sed.distil import DistilBatch, StreamingStudent, distil, load_student
+from soundpost.train.sed.event_filter import gate_and_filter
+from soundpost.train.sed.feature_cache import FeatureCache, open_features
+from soundpost.train.sed.fitting import score_scenes
+from soundpost.train.sed.judging import Judged, judge_on_device
+from soundpost.train.sed.run import DetectionRun, load_detection_run
+from soundpost.train.sed.run_report import write_run_report
+from soundpost.train.sed.scenes import Scene
+from soundpost.train.sed.streaming import StreamingCRNN
+from soundpost.train.sed.streaming_recipe import StreamingRecipe, streaming_recipe_from_dict
+
+SCHEMA = "soundpost.streaming_run/1"
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class StreamingRun:
+    """A finished run."""
+
+    folder: Path
+    data: Path
+    recipe: StreamingRecipe
+    student: StreamingStudent
+    detector: ChosenDetector
+    settings: dict[str, Any]
+
+
+def teacher_posteriors(
+    teacher: DetectionRun, features: FeatureCache, device: torch.device
+) -> NDArray[np.float16]:
+    """What a trained pair says of each frame of a set, (n_scenes, n_frames, n_labels) 0 to 1.
+
+    The published decision without its threshold: frame posteriors of the pair's student, gated by
+    tags and filtered. Where a recording's tags are known the gate is those, else the clip branch's.
+    """
+    front_end = features.front_end
+    if teacher.labels != features.scenes.labels or teacher.recipe.front_end != front_end:
+        raise InputError(
+            f"{teacher.folder}: its labels or its front end are not those of "
+            f"{features.scenes.folder} and the recipe; train the teacher on the same folder"
+        )
+    frames, clips = score_scenes(teacher.pair.student, in_order(features, _AT_ONCE), device)
+    hop_s = front_end.hop_length / front_end.sample_rate_hz
+    windows = teacher.windows.frames(teacher.labels, hop_s)
+    threshold = teacher.recipe.filter.tag_threshold
+    posteriors = np.zeros(frames.shape, np.float16)
+    for index, scene in enumerate(features.scenes.scenes):
+        gate = clips[index]
+        if scene.labelling != "unlabelled":
+            gate = np.array([float(label in scene.tags) for label in teacher.labels], np.float32)
+        posteriors[index] = gate_and_filter(frames[index], gate, windows, threshold)
+    return posteriors
+
+
+@torch.no_grad()
+def score_student(
+    network: StreamingCRNN, features: FeatureCache, device: torch.device | str = "cpu"
+) -> list[FloatArray]:
+    """Scores (n_frames, n_labels) of each recording of a set, heard from its beginning."""
+    network = network.eval().to(device)
+    found: list[FloatArray] = []
+    for batch in in_order(features, _AT_ONCE):
+        scores = network.forward_sequence(batch.log_mel.to(device)).sigmoid()
+        found += list(scores.float().cpu().numpy())
+    network.to("cpu")
+    return found
+
+
+def train_streaming(
+    recipe: StreamingRecipe,
+    folder: Path,
+    teacher: Path,
+    run: Path,
+    device: torch.device,
+    *,
+    quiet: bool = False,
+) -> dict[str, Judged]:
+    """Train, set the detector on validation recordings, judge, and write the run folder.
+
+    Goes on where an earlier call was killed. Returns "validation" and "test" as the sensor's
+    detector decides on the float student's scores.
+    """
+    front_end = recipe.front_end
+    trained = load_detection_run(teacher)
+    sets = read_scenes(recipe, folder, quiet=quiet)
+    windows = windows_for(sets.train, recipe.detector)
+    settings: dict[str, Any] = {
+        "schema": SCHEMA,
+        "labels": list(sets.train.labels),
+        "data": {"path": str(folder), "n_train": len(sets.train.scenes)},
+        "teacher": {"path": str(teacher), "recipe": trained.recipe.name},
+        "recipe": dataclasses.asdict(recipe),
+        "windows": dataclasses.asdict(windows),
+        "git": git_revision(),
+        "torch": torch.__version__,
+    }
+    claim(run, settings)
+    features = open_features(sets.train, front_end, recipe.batch.seconds, quiet=quiet)
+    posteriors = teacher_posteriors(trained, features, device)
+    data = Batches(features, replace(recipe.batch, seed=recipe.training.seed), posteriors)
+
+    def batches(epoch: int) -> Iterator[DistilBatch]:
+        for batch in data.epoch(epoch):
+            assert batch.teacher is not None
+            yield DistilBatch(batch.log_mel, batch.teacher, batch.frame_targets, batch.has_frames)
+
+    with tqdm(total=recipe.training.epochs, desc="training", unit="epoch", disable=quiet) as bar:
+
+        def told(epoch: int, loss: float) -> None:
+            bar.update(epoch + 1 - bar.n)
+            bar.set_postfix(loss=f"{loss:.4f}")
+
+        student = distil(
+            sets.train.labels,
+            batches,
+            recipe.training,
+            run,
+            shape=recipe.model.shape(),
+            front_end=front_end,
+            n_batches=data.n_batches,
+            device=device,
+            told=told,
+        )
+    held = {
+        name: open_features(scene_set, front_end, recipe.batch.seconds, quiet=quiet)
+        for name, scene_set in (("validation", sets.validation), ("test", sets.test))
+        if scene_set is not None
+    }
+    scores = {name: score_student(student.network, known, device) for name, known in held.items()}
+    detector = choose_detector(
+        sets.validation.scenes,
+        scores["validation"],
+        student.labels,
+        windows,
+        front_end,
+        recipe.detector,
+    )
+    judged = {
+        name: judge_on_device(
+            known.scenes.scenes,
+            scores[name],
+            detector.classes,
+            front_end,
+            detector.look_ahead_frames,
+            detector.chunk_frames,
+        )
+        for name, known in held.items()
+    }
+    _save_scores(run / SCORES, folder, {n: (held[n].scenes.scenes, scores[n]) for n in held})
+    last = list(held)[-1]
+    write_run_report(
+        run,
+        recipe.name,
+        recipe.source,
+        (
+            f"Trained on {len(sets.train.scenes)} recordings of {folder} with the posteriors of "
+            f"{teacher} ({trained.recipe.name}), {recipe.training.epochs} epochs, seed "
+            f"{recipe.training.seed}, code {settings['git']}. Decided by the sensor's detector, in "
+            f"chunks of {detector.chunk_frames} frames, on the float student's scores.",
+        ),
+        judged[last],
+        held[last],
+        judged["validation"],
+        look_ahead_frames=detector.look_ahead_frames,
+        chunk_frames=detector.chunk_frames,
+    )
+    # Last: the run is finished.
+    save_detector(detector, run)
+    return judged
+
+
+def read_scenes(recipe: StreamingRecipe, folder: Path, *, quiet: bool = False) -> DesedFolder:
+    """The folder as the recipe reads it."""
+    reading = Reading(seconds=recipe.batch.seconds, rate_hz=recipe.front_end.sample_rate_hz)
+    return read_desed(folder, reading, quiet=quiet)
+
+
+def _save_scores(
+    path: Path, folder: Path, held: dict[str, tuple[tuple[Scene, ...], list[FloatArray]]]
+) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, (scenes, scores) in held.items():
+        arrays[f"{name}_frames"] = np.stack(scores)
+        arrays[f"{name}_paths"] = np.array([s.path.relative_to(folder) for s in scenes], str)
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    write_atomically(path, packed.getvalue())
+
+
+def load_streaming_run(folder: Path) -> StreamingRun:
+    """Read a run folder; raises InputError where it is none, or is not finished."""
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; train again") from error
+    if settings.get("schema") != SCHEMA:
+        raise InputError(f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}")
+    detector = load_detector(folder)
+    recipe = streaming_recipe_from_dict(settings["recipe"], str(path))
+    data = Path(settings["data"]["path"])
+    return StreamingRun(folder, data, recipe, load_student(folder), detector, settings)
+
+
+def is_streaming_run(folder: Path) -> bool:
+    """Whether a folder is a run of a streaming recipe, finished or not."""
+    try:
+        schema = json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("schema")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(schema == SCHEMA)
