@@ -12,7 +12,7 @@ from soundpost.device.audio import read_clip
 from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.file_source import open_file
 from soundpost.device.pipeline import Pipeline
-from soundpost.train.checkpoint import load_tensors
+from soundpost.train.checkpoint import load_packed_tensors
 from soundpost.train.clips import load_waveforms, read_clip_set
 from soundpost.train.evaluate import evaluate
 from soundpost.train.loop import score_patches
@@ -51,8 +51,8 @@ def logits(starter):
         load_waveforms(clips, 16_000, quiet=True), manifest.front_end, manifest.n_frames
     )
     network = MobileNetV2(len(manifest.labels))
-    path = starter_bundle_path().with_name("starter.safetensors")
-    tensors, notes = load_tensors(path)
+    path = starter_bundle_path().with_name("starter.safetensors.gz")
+    tensors, notes = load_packed_tensors(path)
     assert tuple(notes["labels"]) == manifest.labels
     network.load_state_dict(
         {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from soundpost.device.errors import InputError
@@ -32,6 +34,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{path}: is not a readable checkpoint ({error}); delete it to start again"
         ) from error
+
+
+def load_packed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The same of a file that gzip has made a tenth smaller: what an installation carries along."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+        (size,) = struct.unpack_from("<Q", raw)
+        header = json.loads(raw[8 : 8 + size])
+        notes = json.loads(header.get("__metadata__", {}).get("notes", "{}"))
+        return load(raw), notes
+    except (OSError, EOFError, ValueError, struct.error, SafetensorError) as error:
+        raise InputError(f"{path}: is not readable ({error}); install soundpost again") from error
 
 
 def training_tensors(

@@ -21,7 +21,7 @@ from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.train import report
 from soundpost.train.augment import make_bank
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_packed_tensors, load_tensors, save_tensors
 from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
 from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
 from soundpost.train.loop import METRICS, TrainingData, fit, score_patches
@@ -98,14 +98,15 @@ def initialise(network: MobileNetV2, labels: tuple[str, ...], source: str) -> in
     Returns the number of labels whose rows were found.
     """
     if source == "starter":
-        path = Path(str(resources.files("soundpost.device.starter") / "starter.safetensors"))
+        packed = resources.files("soundpost.device.starter") / "starter.safetensors.gz"
+        tensors, notes = load_packed_tensors(Path(str(packed)))
     else:
         path = Path(source)
         if path.is_dir():
             path = path / WEIGHTS
         if not path.is_file():
             raise InputError(f"--init {source}: no such file; give 'starter' or a run folder")
-    tensors, notes = load_tensors(path)
+        tensors, notes = load_tensors(path)
     own = network.state_dict()
     known = {label: row for row, label in enumerate(notes.get("labels", []))}
     shared = [(row, known[label]) for row, label in enumerate(labels) if label in known]

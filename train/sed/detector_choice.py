@@ -76,8 +76,7 @@ def choose_detector(
         classes = []
         for label in labels:
             n_frames = frames_of_median(windows.window_s[label], front_end)
-            smoothing = "median" if n_frames > 1 else "none"
-            classes.append(ClassSettings(label, 0.5, 0.3, smoothing, n_frames, 0.0, gap_s))
+            classes.append(ClassSettings(label, 0.5, 0.3, "median", n_frames, 0.0, gap_s))
         filtered = {
             scene.path: smooth(of_scene, classes, choice.look_ahead_frames)
             for scene, of_scene in zip(scenes, scores, strict=True)

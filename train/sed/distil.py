@@ -173,9 +173,10 @@ def distil(
             losses = []
             network.train()
             todo = batches(epoch)
-            if n_batches is None:
-                todo = list(todo)
-            of_epoch = n_batches or len(todo)
+            of_epoch = n_batches
+            if of_epoch is None:
+                todo = made = list(todo)
+                of_epoch = len(made)
             for index, batch in enumerate(todo):
                 done = (epoch + index / of_epoch) / settings.epochs
                 rate = settings.learning_rate * _rate(step, done, settings.warmup_steps)

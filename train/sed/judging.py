@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FloatArray, FrontEnd
@@ -35,7 +37,7 @@ class Judged:
     found: EventsOf
     figures: SedFigures
 
-    def confusion(self) -> np.ndarray:
+    def confusion(self) -> NDArray[np.int64]:
         """See `segment_confusion`."""
         labels = [settings.label for settings in self.classes]
         return segment_confusion(self.scenes, self.found, labels)
@@ -94,7 +96,8 @@ def judge_on_device(
     scores : (n_frames, n_labels) 0 to 1 of each scene, as the model gives them
     chunk_frames : that the sensor hears at a time
     """
-    filtered, found = {}, {}
+    filtered: dict[Path, FloatArray] = {}
+    found: dict[Path, list[Detected]] = {}
     for scene, of_scene in zip(scenes, scores, strict=True):
         detections = detect_offline(of_scene, classes, front_end, look_ahead_frames)
         heard = [
@@ -106,7 +109,7 @@ def judge_on_device(
             )
             for one in detections
         ]
-        found[scene.path]: list[Detected] = events_of(heard, front_end.sample_rate_hz)
+        found[scene.path] = events_of(heard, front_end.sample_rate_hz)
         filtered[scene.path] = smooth(of_scene, classes, look_ahead_frames)
     figures = sed_figures(scenes, filtered, FrameGrid.of(front_end), classes, found=found)
     return Judged(tuple(scenes), tuple(classes), filtered, found, figures)

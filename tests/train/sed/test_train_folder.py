@@ -18,13 +18,19 @@ SMALL = (
 )  # fmt: skip
 
 
-def train(data, run, *more, recipe="full"):
+def command(*arguments):
     return subprocess.run(
-        [
-            sys.executable, "-m", "soundpost.device", "train", recipe, "--data", data, "--out", run,
-            "--quiet", "--threads", "1", "--device", "cpu", *SMALL, *more,
-        ],
-        capture_output=True, text=True, timeout=200,
+        [sys.executable, "-m", "soundpost.device", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def train(data, run, *more, recipe="full"):
+    return command(
+        "train", recipe, "--data", data, "--out", run, "--quiet", "--threads", "1", "--device",
+        "cpu", *SMALL, *more,
     )  # fmt: skip
 
 
@@ -95,3 +101,66 @@ def test_options_of_clip_students_are_refused(scenes, tmp_path):
     done = train(scenes, tmp_path / "run", "--fold", "1")
     assert done.returncode == 2
     assert "--fold and --init are for clip students" in done.stderr
+
+
+def test_a_run_teaches_the_sensors_student(scenes, tmp_path):
+    teacher, run = tmp_path / "teacher", tmp_path / "streaming"
+    assert train(scenes, teacher, "--json", recipe="pts").returncode == 0
+    shape = ("model.channels=[4,4,8]", "model.hidden_size=8", "training.epochs=3")
+    more = ("--teacher", teacher, "--data", scenes, "--out", run)
+    asked = [arg for arg in SMALL if arg.startswith("batch.")]
+
+    def student(*arguments):
+        return command("train", "streaming", *arguments, *more, "--quiet", "--threads", "1")
+
+    done = student(*asked, *shape, "--json")
+    assert done.returncode == 0, done.stderr
+    judged = json.loads(done.stdout)
+    assert judged["validation"]["n_recordings"] == 4
+    made = {path.name for path in run.iterdir()}
+    assert {"detector.json", "student.json", "model.safetensors", "report.md"} <= made
+    detector = json.loads((run / "detector.json").read_text())
+    # A third of 0.3 s, in frames of 10 ms, odd.
+    assert [known["smoothing_windows"] for known in detector["classes"]] == [11, 11]
+    assert (detector["look_ahead_frames"], detector["chunk_frames"]) == (20, 10)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+    again = command(
+        "evaluate", run, "--data", scenes, "--part", "validation", "--json", "--device", "cpu"
+    )
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["all"] == judged["validation"]["all"]
+    of_teacher = command("evaluate", teacher, "--data", scenes, "--part", "validation", "--json")
+    kept = json.loads((teacher / "figures.json").read_text())
+    assert json.loads(of_teacher.stdout)["labels"] == kept["labels"]
+
+    # The same command with the run there changes nothing; with other settings it is refused.
+    weights = (run / "model.safetensors").read_bytes()
+    assert student(*asked, *shape).returncode == 0
+    assert (run / "model.safetensors").read_bytes() == weights
+    refused = student(*asked, *shape, "training.epochs=4")
+    assert refused.returncode == 2
+    assert "holds a run with another recipe" in refused.stderr
+
+
+def test_a_student_needs_a_teacher_of_the_same_labels(scenes, tmp_path):
+    done = command("train", "streaming", "--data", scenes, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "--teacher RUN is missing: give a run of a recipe such as full" in done.stderr
+    done = train(scenes, tmp_path / "run", "--teacher", tmp_path)
+    assert done.returncode == 2
+    assert "--teacher RUN is not used" in done.stderr
+    done = command(
+        "train", "streaming", "--data", scenes, "--out", tmp_path / "run", "--teacher", tmp_path
+    )
+    assert done.returncode == 1
+    assert f"{tmp_path}: is not a run folder" in done.stderr
+
+
+def test_a_part_that_is_not_there_is_named(scenes, tmp_path):
+    done = command("evaluate", tmp_path, "--data", scenes)
+    assert done.returncode == 1
+    assert f"{tmp_path}: is not a run folder" in done.stderr
+    done = command("evaluate", "starter", "--data", scenes)
+    assert done.returncode == 1

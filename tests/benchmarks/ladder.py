@@ -1,0 +1,121 @@
+"""Trains rows of liang2021's tables on soundscapes and prints them beside the published figures.
+
+python tests/benchmarks/ladder.py --data ../shared/data/esc50 --out runs/ladder
+python tests/benchmarks/ladder.py --data DIR --out runs/ladder --rows guided full --seeds 0 1 2
+
+By default what two cores can do in a night: half width, 500 recordings, 30 epochs, one seed. A
+killed ladder goes on where it stopped when the same command is given again. Row 8 (tfd_afl) is row
+9's training with other median windows, so that it costs no training of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+
+from soundpost.train.sed.desed import Reading, read_desed, read_held_out
+from soundpost.train.sed.event_filter import event_windows
+from soundpost.train.sed.judging import judge_published
+from soundpost.train.sed.recipe import load_detection_recipe
+from soundpost.train.sed.report import LadderStep, ladder_table
+from soundpost.train.sed.run import load_detection_run
+
+ROWS = ("guided", "pts", "tfd", "tfd_afl", "full")
+SMALL = (
+    "model.width=0.5",
+    "training.epochs=30",
+    # The paper's ramps and stages are of 200 epochs.
+    "method.alpha_start=5",
+    "method.tau=5",
+    "training.decay_epochs=5",
+    "training.report_every=5",
+)
+NAMES = ("event_f1", "segment_f1", "clip_f1", "psds_1", "psds_2")
+
+
+def soundpost(*arguments: object) -> None:
+    """Run a command and end where it fails."""
+    command = [sys.executable, "-m", "soundpost.device", *map(str, arguments)]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"failed: {' '.join(command)}")
+
+
+def train(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, float | None]:
+    """Headline figures of a row and a seed, trained if need be."""
+    run = arguments.out / f"{'full' if row == 'tfd_afl' else row}_{seed}"
+    if not (run / "figures.json").is_file():
+        soundpost(
+            "train", run.name.rpartition("_")[0], "--data", arguments.scenes, "--out", run,
+            "--device", arguments.device, "--threads", arguments.threads, f"training.seed={seed}",
+            *(arguments.changes or SMALL),
+        )  # fmt: skip
+    if row != "tfd_afl":
+        found: dict[str, float | None] = json.loads((run / "figures.json").read_text())["all"]
+        return found
+    return with_windows_of(row, run, arguments.scenes)
+
+
+def with_windows_of(row: str, run: Path, scenes: Path) -> dict[str, float | None]:
+    """Headline figures of a run with another row's post-processing."""
+    trained = load_detection_run(run)
+    recipe = load_detection_recipe(recipe_path(row), [])
+    front_end, seconds = trained.recipe.front_end, trained.recipe.batch.seconds
+    reading = Reading(seconds=seconds, rate_hz=front_end.sample_rate_hz)
+    sets = read_desed(scenes, reading, quiet=True)
+    test = read_held_out(scenes, "test", reading, trained.labels, quiet=True)
+    windows = event_windows(sets.train.scenes, trained.labels, recipe.filter.rule)
+    scores = np.load(run / "scores.npz")
+    settings = replace(trained.recipe.filter, rule=recipe.filter.rule)
+    judged = judge_published(
+        test.scenes, trained.labels, scores["test_frames"], scores["test_clips"],
+        windows.frames(trained.labels, front_end.hop_length / front_end.sample_rate_hz),
+        settings, front_end,
+    )  # fmt: skip
+    found: dict[str, float | None] = judged.figures.to_dict()["all"]
+    return found
+
+
+def recipe_path(row: str) -> Path:
+    """Of one of ours."""
+    return Path(str(resources.files("soundpost.train.recipes") / f"{row}.toml"))
+
+
+def main() -> None:
+    """Make the soundscapes, train, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="ESC-50, as clips.csv folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--scenes", type=Path, help="soundscapes (default: OUT/scenes)")
+    parser.add_argument("--train", type=int, default=500, help="training recordings to make")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--changes", nargs="+", help=f"to the recipes (default: {' '.join(SMALL)})")
+    arguments = parser.parse_args()
+    describe()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.scenes is None:
+        arguments.scenes = arguments.out / "scenes"
+        soundpost(
+            "soundscapes", "esc50_scenes", "--data", arguments.data, "--out", arguments.scenes,
+            f"counts.train={arguments.train}",
+        )  # fmt: skip
+    steps = []
+    for row in arguments.rows:
+        recipe = load_detection_recipe(recipe_path(row), [])
+        headlines = tuple(train(row, seed, arguments) for seed in arguments.seeds)
+        steps.append(LadderStep(row, headlines, recipe.published))
+        print("\n".join(ladder_table(steps, NAMES)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
