@@ -136,6 +136,28 @@ KNOWN: dict[str, dict[str, str | None]] = {
         ),
         "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
     },
+    "Know when it began and when it ended": {
+        "soundpost soundscapes esc50_scenes --data esc50 --out scenes": (
+            "soundpost soundscapes test.toml --data event_clips --out scenes --quiet"
+        ),
+        "soundpost train full --data scenes --out runs/full": (
+            "soundpost train full --data scenes --out runs/full --device cpu --threads 1 --quiet "
+            "model.width=0.1 batch.strong=2 batch.weak=2 batch.unlabelled=2 training.epochs=2"
+        ),
+        "soundpost train streaming --data scenes --teacher runs/full --out runs/streaming": (
+            "soundpost train streaming --data scenes --teacher runs/full --out runs/streaming "
+            "--device cpu --threads 1 --quiet batch.strong=3 batch.weak=0 batch.unlabelled=0 "
+            "model.channels=[8,8,8] training.epochs=20 training.learning_rate=1e-2 "
+            "training.teacher_weight=0.0"
+        ),
+        "soundpost evaluate runs/streaming --data scenes": (
+            "soundpost evaluate runs/streaming --data scenes --device cpu"
+        ),
+        "soundpost export runs/streaming --out streaming.bundle": (
+            # A minute of training makes no student whose int8 form must find the same events.
+            "soundpost export runs/streaming --out streaming.bundle --most-event-drop 100"
+        ),
+    },
     "Give a sensor a model": {
         "scp mine.bundle pi@porch-pi.local:soundpost/": None,
         "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
@@ -455,6 +477,24 @@ def test_train_evaluate_export_check(reader: Reader) -> None:
     assert manifest.labels == ("doorbell", "other")
     assert manifest.front_end == FrontEnd()
     assert "in order" in told["soundpost bundle check mine.bundle"]
+
+
+def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
+    path = ROOT / "tests" / "train" / "sed" / "event_clips.py"
+    specification = spec_from_file_location("event_clips", path)
+    assert specification is not None
+    assert specification.loader is not None
+    made = module_from_spec(specification)
+    specification.loader.exec_module(made)
+    (reader.folder / "test.toml").write_text(made.SETTINGS, encoding="utf-8")
+    (reader.folder / "event_clips").mkdir()
+    made.write_event_clips(reader.folder / "event_clips")
+    told = reader.follow("Know when it began and when it ended")
+    assert "4 recordings: event F1" in told["soundpost evaluate runs/streaming --data scenes"]
+    assert "| event F1" in (reader.folder / "runs" / "full" / "report.md").read_text()
+    manifest = read_bundle(reader.folder / "streaming.bundle").manifest
+    assert manifest.frames is not None
+    assert manifest.labels == ("beep", "hum", "tap")
 
 
 def make_clips(folder: Path) -> None:
