@@ -147,7 +147,7 @@ KNOWN: dict[str, dict[str, str | None]] = {
         "soundpost train streaming --data scenes --teacher runs/full --out runs/streaming": (
             "soundpost train streaming --data scenes --teacher runs/full --out runs/streaming "
             "--device cpu --threads 1 --quiet batch.strong=3 batch.weak=0 batch.unlabelled=0 "
-            "model.channels=[8,8,8] training.epochs=20 training.learning_rate=1e-2 "
+            "model.channels=[8,12,16] training.epochs=20 training.learning_rate=1e-2 "
             "training.teacher_weight=0.0"
         ),
         "soundpost evaluate runs/streaming --data scenes": (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from soundpost.device.detector import ClassSettings, Detection
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd
-from soundpost.device.frame_detector import FrameDetector, detect_offline, median_span
+from soundpost.device.frame_detector import FrameDetector, detect_offline, median_span, smooth
 
 FloatArray = NDArray[np.float32]
 FRONT_END = FrontEnd()
@@ -42,15 +42,21 @@ def middle_of(frame: int) -> int:
     return frame * HOP + WINDOW // 2
 
 
-def oracle(
-    scores: list[float], known: ClassSettings, look_ahead: int
-) -> list[tuple[int, int, float]]:
-    """(onset sample, offset sample, score) of each event, from the definitions."""
+def medians(scores: list[float], known: ClassSettings, look_ahead: int) -> list[float]:
+    """What a label's thresholds are compared with, from the definition."""
     n = 1 if known.smoothing == "none" else known.smoothing_windows
     smoothed = []
     for t in range(len(scores)):
         around = scores[max(0, t - n // 2) : t + min((n - 1) // 2, look_ahead) + 1]
         smoothed.append(float(np.float32(statistics.median(map(float, around)))))
+    return smoothed
+
+
+def oracle(
+    scores: list[float], known: ClassSettings, look_ahead: int
+) -> list[tuple[int, int, float]]:
+    """(onset sample, offset sample, score) of each event, from the definitions."""
+    smoothed = medians(scores, known, look_ahead)
     # Runs of frames at or above release that hold one at or above onset, or continue an event.
     runs: list[tuple[int, int]] = []
     for t, value in enumerate(smoothed):
@@ -89,6 +95,15 @@ def test_events_are_those_of_the_definitions(
     found = detect_offline(np.array(scores, np.float32)[:, None], [known], FRONT_END, look_ahead)
     assert ends(found) == oracle(scores, known, look_ahead)
     assert [d.phase for d in found] == ["start", "end"] * (len(found) // 2)
+
+
+@given(scores=SCORES, known=CLASSES, look_ahead=st.integers(0, 8))
+@settings(max_examples=200, deadline=None)
+def test_smoothed_scores_are_those_of_the_definition(
+    scores: list[float], known: ClassSettings, look_ahead: int
+) -> None:
+    found = smooth(np.array(scores, np.float32)[:, None], [known], look_ahead)
+    assert found[:, 0].tolist() == medians(scores, known, look_ahead)
 
 
 @given(

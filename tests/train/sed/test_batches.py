@@ -108,6 +108,20 @@ def test_labels_move_with_the_sound(features, seed):
     assert batch.frame_targets[4:].abs().sum() == 0
 
 
+@settings(max_examples=15)
+@given(st.integers(0, 100))
+def test_a_teachers_word_moves_with_the_sound(features, seed):
+    """A teacher who is right of the strong recordings stays right, shifted and mixed in any way."""
+    teacher = np.zeros((len(features.codes), N_FRAMES, len(LABELS)), np.float16)
+    for batch_of_one, row in zip(in_order(features, 1), teacher, strict=True):
+        row[:] = batch_of_one.frame_targets[0].numpy()
+    settings = BatchSettings(4, 2, 2, shift_s=1.9, mix_probability=0.7, seed=seed)
+    batch = Batches(features, settings, teacher).batch(0, 0)
+    assert torch.equal(batch.teacher, batch.frame_targets)
+    assert batch.teacher[:4].sum() > 0
+    assert Batches(features, settings).batch(0, 0).teacher is None
+
+
 def test_both_variations_happen(features):
     plain = BatchSettings(4, 2, 2)
     shifted = Batches(features, BatchSettings(4, 2, 2, shift_s=1.9)).batch(0, 0)
