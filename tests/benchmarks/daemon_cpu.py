@@ -77,6 +77,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, action="append", help="default: 1 and 8")
+    parser.add_argument("--kinds", nargs="+", choices=("file", "microphone"), help="default: both")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--spans", type=int, default=3, help="of 38 s, a round of the sound")
     arguments = parser.parse_args()
@@ -86,6 +87,7 @@ def main() -> None:
     room = np.random.default_rng(0).normal(0, 10 ** (-52 / 20), len(house)).astype(np.float32)
     sounds = {"a quiet room": room, "a house full of alarms": house}
     counts = arguments.sources or list(LIMITS)
+    kinds = arguments.kinds or ("file", "microphone")
 
     def measure(what: str, name: str, url: str) -> None:
         for n_sources in counts:
@@ -102,10 +104,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         outbox = folder / "outbox.sqlite3"
-        for name, sound in sounds.items():
-            wav = folder / "sound.wav"
+        wav = folder / "sound.wav"
+        for name, sound in sounds.items() if "file" in kinds else ():
             soundfile.write(wav, np.clip(sound, -1, 1), RATE_HZ)
             measure("file", name, f"file:{wav}")
+        if "microphone" not in kinds:
+            return
         if shutil.which("pulseaudio") is None:
             raise SystemExit("pulseaudio is missing, microphones are left out: apt-get install it")
         server = PulseAudio(folder)
