@@ -3,7 +3,8 @@
 python tests/benchmarks/daemon_cpu.py
 python tests/benchmarks/daemon_cpu.py --sources 1 --set levels.enabled=true
 
-A source is a file of 48 kHz in real time, or a microphone of a real sound server, PulseAudio.
+A source is a file of 48 kHz in real time, or a microphone of a real sound server, PulseAudio: what
+its null sink plays, which comes in blocks as long as the client asks for, as from a sound card.
 Everything counts that the sensor and its child processes use, the embedded broker and the processes
 that capture too; the sound server does not. Processor time and not the wall's: other programs'
 shares of a busy machine do not count, though what they push out of the caches does.
@@ -28,7 +29,7 @@ from machine import children, describe, one_thread, verdict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
 
-from sound_server import PulseAudio, Yard
+from sound_server import ALSA, PulseAudio
 
 from soundpost.device.soundscape import soundscape
 
@@ -76,6 +77,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, action="append", help="default: 1 and 8")
+    parser.add_argument("--kinds", nargs="+", choices=("file", "microphone"), help="default: both")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--spans", type=int, default=3, help="of 38 s, a round of the sound")
     arguments = parser.parse_args()
@@ -85,6 +87,7 @@ def main() -> None:
     room = np.random.default_rng(0).normal(0, 10 ** (-52 / 20), len(house)).astype(np.float32)
     sounds = {"a quiet room": room, "a house full of alarms": house}
     counts = arguments.sources or list(LIMITS)
+    kinds = arguments.kinds or ("file", "microphone")
 
     def measure(what: str, name: str, url: str) -> None:
         for n_sources in counts:
@@ -101,23 +104,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         outbox = folder / "outbox.sqlite3"
-        for name, sound in sounds.items():
-            wav = folder / "sound.wav"
+        wav = folder / "sound.wav"
+        for name, sound in sounds.items() if "file" in kinds else ():
             soundfile.write(wav, np.clip(sound, -1, 1), RATE_HZ)
             measure("file", name, f"file:{wav}")
+        if "microphone" not in kinds:
+            return
         if shutil.which("pulseaudio") is None:
             raise SystemExit("pulseaudio is missing, microphones are left out: apt-get install it")
         server = PulseAudio(folder)
         try:
-            yard = Yard(server, folder)
-            os.environ.update(server.environment)
-            yard.plug()
+            alsa = folder / "asound.conf"
+            alsa.write_text(ALSA.replace('"yard"', '"null.monitor"'))
+            os.environ.update(server.environment, ALSA_CONFIG_PATH=str(alsa))
+            rounds = arguments.spans + 2
             for name, sound in sounds.items():
-                yard.sound = lambda count, first, sound=sound: sound[
-                    (first + np.arange(count)) % len(sound)
-                ]
+                soundfile.write(wav, np.tile(np.clip(sound, -1, 1), rounds * len(counts)), RATE_HZ)
+                server.play(wav)
                 measure("microphone", name, "mic:yard")
-            yard.unplug()
+                server.stop_playing()
         finally:
             server.kill()
 

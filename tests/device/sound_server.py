@@ -77,6 +77,13 @@ class PulseAudio:
         """Play a sound file in the background."""
         self._playing.append(subprocess.Popen(["paplay", path], env=self.environment))
 
+    def stop_playing(self) -> None:
+        """End what is being played."""
+        for player in self._playing:
+            player.kill()
+            player.wait()
+        self._playing.clear()
+
     def freeze(self) -> None:
         """Let it hang."""
         self._process.send_signal(signal.SIGSTOP)
@@ -90,9 +97,7 @@ class PulseAudio:
         self._process.kill()
         self._process.wait()
         self._socket.unlink(missing_ok=True)
-        for player in self._playing:
-            player.kill()
-            player.wait()
+        self.stop_playing()
 
 
 class Yard:
