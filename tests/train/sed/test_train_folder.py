@@ -154,13 +154,13 @@ def test_a_student_needs_a_teacher_of_the_same_labels(scenes, tmp_path):
     done = command(
         "train", "streaming", "--data", scenes, "--out", tmp_path / "run", "--teacher", tmp_path
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"{tmp_path}: is not a run folder" in done.stderr
 
 
 def test_a_part_that_is_not_there_is_named(scenes, tmp_path):
     done = command("evaluate", tmp_path, "--data", scenes)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"{tmp_path}: is not a run folder" in done.stderr
     done = command("evaluate", "starter", "--data", scenes)
-    assert done.returncode == 1
+    assert done.returncode == 3
