@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, settings
 # Sensors of these tests are seen by no other, nor by those of tests that run beside them.
 _RUNTIME = tempfile.TemporaryDirectory(prefix="soundpost-")
 os.environ["XDG_RUNTIME_DIR"] = _RUNTIME.name
-# One thread for each of the test processes, which share the cores: threads that wait for a core take
-# forty times as long.
+# One thread for each of the test processes, which share the cores: threads that wait for a core
+# take forty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell starts its background jobs with Ctrl-C ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
