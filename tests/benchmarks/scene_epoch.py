@@ -5,7 +5,7 @@ python tests/benchmarks/scene_epoch.py --data scenes --recipe guided --steps 20 
 
 DIR is laid out as DESED is, such as `soundpost soundscapes` writes; its features are computed
 first, once, and that is not counted. Steps that wait for a batch alternate with steps on a batch
-that is there, so that a busy moment meets both; what the loader made ahead meanwhile is not counted.
+that is there, so that a busy moment meets both; what the loader makes ahead meanwhile is left out.
 """
 
 from __future__ import annotations
