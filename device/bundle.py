@@ -319,18 +319,22 @@ def score_features(
 ) -> FloatArray:
     """Logits of features (n, n_mels), window by window or, from a beginning, chunk by chunk.
 
-    Returns (n_windows, n_labels) float32, or (n_chunks n_frames, n_labels).
+    Returns (n_windows, n_labels) float32, or (n, n_labels): silence follows a last chunk that is
+    not full, as it does for the sensor at a stream's end.
     """
-    patches = windows(features, manifest)
     scored: list[FloatArray] = []
     if isinstance(interpreter, FrameInterpreter):
+        lacking = -len(features) % manifest.n_frames
+        padded = np.pad(
+            features, ((0, lacking), (0, 0)), constant_values=manifest.front_end.clamp_low
+        )
         state = interpreter.initial_state()
-        for chunk in patches:
+        for chunk in windows(padded, manifest):
             outputs = interpreter.run(chunk, state)
             state = outputs.state
             scored.append(outputs.logits)
-        return np.concatenate(scored, dtype=np.float32)
-    scored = [interpreter.run(patch).logits for patch in patches]
+        return np.concatenate(scored, dtype=np.float32)[: len(features)]
+    scored = [interpreter.run(patch).logits for patch in windows(features, manifest)]
     return np.stack(scored, dtype=np.float32)
 
 

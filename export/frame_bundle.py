@@ -11,7 +11,6 @@ from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import UsageError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_interpreter import FrameInterpreter
-from soundpost.device.interpreter import sigmoid
 from soundpost.device.manifest import KIND_FRAMES, FrameSettings
 from soundpost.export.frames import (
     CHUNK_FRAMES,
@@ -19,16 +18,15 @@ from soundpost.export.frames import (
     ConvertedFrames,
     FrameBounds,
     convert_frames,
-    score_recording,
 )
 from soundpost.export.golden import golden_tolerance, make_frame_golden
 from soundpost.export.pipeline import means_speech
 from soundpost.train.mobilenet_v2 import LOGIT_LIMIT
 from soundpost.train.sed.streaming import StreamingCRNN
 
-# How the detector is set, from int8 scores (n_frames, n_labels) of each held-out recording: where
-# thresholds are chosen on what the sensor will see.
-ChooseClasses = Callable[[list[FloatArray]], Sequence[ClassSettings]]
+# How the detector is set, from the int8 model: where thresholds are chosen on what the sensor will
+# see.
+ChooseClasses = Callable[[FrameInterpreter], Sequence[ClassSettings]]
 # Markdown on the model as it will run, with those settings, for the card.
 Judge = Callable[[FrameInterpreter, Sequence[ClassSettings]], str]
 
@@ -85,7 +83,7 @@ def export_frames(
     labels : of the student's logits
     training, held_out : recordings (n_frames, n_mels) of log-mel values, see `convert_frames`
     classes : detector settings by label, `smoothing_windows` being the median's frames; or what
-        chooses them from the int8 scores of the held-out recordings
+        chooses them by the int8 model
     out : the bundle to write
     judge : what the card says of events besides; may raise ExportError
 
@@ -112,7 +110,7 @@ def export_frames(
     )
     interpreter = converted.interpreter()
     if callable(classes):
-        classes = classes([sigmoid(score_recording(interpreter, known)) for known in held_out])
+        classes = classes(interpreter)
     if judge is not None:
         judged = judge(interpreter, classes).strip()
         options = replace(options, notes=f"{options.notes.strip()}\n\n{judged}".strip())

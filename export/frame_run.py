@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from soundpost.device.detector import ClassSettings
@@ -32,8 +33,9 @@ from soundpost.train.sed.streaming_run import (
     score_student,
 )
 
-# Training recordings whose chunks set the int8 ranges; a few hundred chunks of them are drawn.
-_N_REPRESENTATIVE = 100
+# Training recordings whose chunks set the int8 ranges, of which a few hundred are drawn, and
+# validation recordings that int8 and float are compared on, frame by frame.
+_N_REPRESENTATIVE = _N_COMPARED = 100
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def export_streaming_run(
     """
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file name in a folder that exists")
+    if not 0 <= most_event_f1_drop <= 1:
+        raise UsageError(f"--most-event-drop {100 * most_event_f1_drop:g}: expected 0 to 100")
     if not VERSION.fullmatch(version):
         raise UsageError(f"--version {version}: expected a version such as 1.0.0")
     run = load_streaming_run(folder)
@@ -97,18 +101,23 @@ def export_streaming_run(
     held_out = open_features(judged_set, front_end, seconds, quiet=quiet)
     judgements: dict[str, Judged] = {}
 
-    def choose(scores: list[FloatArray]) -> Sequence[ClassSettings]:
-        windows = windows_for(sets.train, run.recipe.detector)
+    def choose(interpreter: FrameInterpreter) -> Sequence[ClassSettings]:
         return choose_detector(
-            sets.validation.scenes, scores, run.student.labels, windows, front_end,
+            sets.validation.scenes,
+            _int8_scores(interpreter, validation, quiet=quiet),
+            run.student.labels,
+            windows_for(sets.train, run.recipe.detector),
+            front_end,
             run.recipe.detector,
-        ).classes  # fmt: skip
+            quiet=quiet,
+        ).classes
 
     def judge(interpreter: FrameInterpreter, classes: Sequence[ClassSettings]) -> str:
         float_scores = score_student(run.student.network, held_out)
         int8_scores = _int8_scores(interpreter, held_out, quiet=quiet)
-        for form, scores in (("float", float_scores), ("int8", int8_scores)):
-            judgements[form] = _judge(run, held_out, scores, classes)
+        # Each with thresholds of its own, chosen on its validation scores.
+        judgements["float"] = _judge(run, held_out, float_scores, run.detector.classes)
+        judgements["int8"] = _judge(run, held_out, int8_scores, classes)
         _check_drop(judgements, judged_on, most_event_f1_drop)
         return _figures_text(judgements, judged_on)
 
@@ -127,8 +136,8 @@ def export_streaming_run(
         run.student.network,
         run.student.labels,
         front_end,
-        list(training.log_mel(range(min(_N_REPRESENTATIVE, len(training.codes)))).numpy()),
-        list(validation.log_mel(range(len(validation.codes))).numpy()),
+        _drawn(training, _N_REPRESENTATIVE, run.recipe.training.seed),
+        _drawn(validation, _N_COMPARED, run.recipe.training.seed),
         choose,
         out,
         options,
@@ -136,6 +145,13 @@ def export_streaming_run(
         quiet=quiet,
     )
     return FrameRunExport(export, judged_on, judgements["float"], judgements["int8"])
+
+
+def _drawn(features: FeatureCache, n: int, seed: int) -> list[FloatArray]:
+    """Log-mel of so many recordings of a set, of every kind as it comes."""
+    rng = np.random.default_rng([seed, 0xD4A])
+    drawn = np.sort(rng.permutation(len(features.codes))[:n])
+    return list(features.log_mel(drawn).numpy())
 
 
 def _int8_scores(
@@ -167,7 +183,7 @@ def _judge(
 
 def _check_drop(judgements: dict[str, Judged], judged_on: str, most: float) -> None:
     before, after = (judgements[form].figures.headline()["event_f1"] for form in ("float", "int8"))
-    if before - after > most:
+    if not before - after <= most:
         raise ExportError(
             f"int8 model: event F1 on {judged_on} recordings is {after:.1%}, the float student's "
             f"{before:.1%}: expected at most {100 * most:.1f} points less; train longer or with "
@@ -192,9 +208,9 @@ def _figures_text(judgements: dict[str, Judged], judged_on: str) -> str:
             "## Events",
             "",
             f"On {events.n_recordings} {judged_on} recordings, {events.n_seconds / 60:.0f} "
-            f"minutes, {sum(events.n_reference.values())} events, with the thresholds below, as "
-            "the sensor's detector decides. The delay ends when the chunk that decided a start "
-            "was heard.",
+            f"minutes, {sum(events.n_reference.values())} events, with the thresholds below (the "
+            "float student with its own), as the sensor's detector decides. The delay ends when "
+            "the chunk that decided a start was heard.",
             "",
             *figures_table(judgements),
         ]

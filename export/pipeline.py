@@ -11,7 +11,7 @@ from pathlib import Path
 
 from soundpost.device.bundle import Manifest, write_bundle
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import UsageError
+from soundpost.device.errors import InputError, UsageError
 from soundpost.device.features import FloatArray
 from soundpost.device.interpreter import load_interpreter, sigmoid
 from soundpost.device.manifest import VERSION
@@ -48,7 +48,8 @@ from soundpost.export.windows import (
 )
 from soundpost.train.metrics import ClipFigures
 from soundpost.train.mobilenet_v2 import LOGIT_LIMIT
-from soundpost.train.run import WEIGHTS, TrainedRun, load_run
+from soundpost.train.run import WEIGHTS, TrainedRun, load_run, schema_of
+from soundpost.train.sed.run import SCHEMA as PAIR_SCHEMA
 from soundpost.train.windows import HOP_FRAMES
 
 # Windows that both device runtimes are compared on; tflite-runtime takes 5 ms for each.
@@ -113,6 +114,7 @@ def export_run(
     """
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file name in a folder that exists")
+    check_exportable(folder)
     run = load_run(folder)
     # Names that no manifest takes are refused before the long work.
     if not VERSION.fullmatch(options.version):
@@ -146,6 +148,15 @@ def export_run(
     card = render_card(manifest, facts)
     sha256 = write_bundle(out, manifest, converted.models.int8, golden, card)
     return ExportResult(out, sha256, manifest, facts)
+
+
+def check_exportable(folder: Path) -> None:
+    """Raise InputError for a run of a detection recipe: it hears ten seconds at once."""
+    if schema_of(folder) == PAIR_SCHEMA:
+        raise InputError(
+            f"{folder}: hears ten seconds at once, which a sensor cannot wait for; distil a "
+            f"streaming student from it: soundpost train streaming --teacher {folder}"
+        )
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ examples:
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
 
-RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, curves.png,
-confusion_*.png and report.md. Next: soundpost export RUN --out my.bundle
+RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
+report.md. Next: soundpost export RUN --out my.bundle
 """
 
 _EVALUATE = """\
@@ -177,8 +177,14 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part",
         choices=("test", "validation"),
-        default="test",
         help="of recordings with times (default: test)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="length of recordings with times, for a bundle (default: 10)",
     )
     parser.add_argument(
         "--runtime",
@@ -197,6 +203,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if is_scene_model(arguments.model, arguments.data):
         return _evaluate_scenes(arguments)
+    if arguments.part is not None:
+        raise UsageError("--part is for recordings with times; labelled clips have --fold")
     result = evaluate(
         arguments.model,
         arguments.data,
@@ -229,7 +237,8 @@ def _evaluate_scenes(arguments: argparse.Namespace) -> int:
     result = evaluate_scenes(
         arguments.model,
         arguments.data,
-        part=arguments.part,
+        part=arguments.part or "test",
+        seconds=arguments.seconds,
         runtime=arguments.runtime,
         device=arguments.device,
         quiet=arguments.quiet or not sys.stderr.isatty(),

@@ -60,6 +60,14 @@ class TrainedRun:
         return int(self.settings["recipe"]["data"]["patch_frames"])
 
 
+def schema_of(folder: Path) -> str:
+    """What kind of run a folder holds; empty where it is none."""
+    try:
+        return str(json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["schema"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def load_run(folder: Path) -> TrainedRun:
     """Read a run folder; raises InputError where it is none, or is not finished."""
     path = folder / SETTINGS
@@ -264,7 +272,7 @@ def train_run(
 
 
 # What may differ between the call that began a run and the one that goes on with it.
-_MAY_CHANGE = ("git", "torch")
+_MAY_CHANGE = ("git", "torch", "path", "teacher_path")
 
 
 def claim(run: Path, settings: dict[str, Any]) -> None:

@@ -32,10 +32,14 @@ ROWS = ("guided", "pts", "tfd", "tfd_afl", "full")
 SMALL = (
     "model.width=0.5",
     "training.epochs=30",
+    # Small batches: 1,260 steps, not 630, of the same recordings.
+    "batch.strong=3",
+    "batch.weak=3",
+    "batch.unlabelled=6",
     # The paper's ramps and stages are of 200 epochs.
-    "method.alpha_start=5",
-    "method.tau=5",
-    "training.decay_epochs=5",
+    "method.alpha_start=12",
+    "method.tau=12",
+    "training.decay_epochs=15",
     "training.report_every=5",
 )
 NAMES = ("event_f1", "segment_f1", "clip_f1", "psds_1", "psds_2")

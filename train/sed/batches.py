@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from soundpost.device.errors import ConfigError
 from soundpost.train.sed.feature_cache import FeatureCache
 from soundpost.train.sed.frame_grid import frame_targets
-from soundpost.train.sed.scenes import Labelling, SceneBatch
+from soundpost.train.sed.scenes import Labelling, SceneBatch, SceneSet
 
 _KINDS: tuple[Labelling, ...] = ("strong", "weak", "unlabelled")
 # Streams of random numbers that must not be the same ones.
@@ -66,6 +66,18 @@ class BatchSettings:
         return self.strong + self.weak + self.unlabelled
 
 
+def check_kinds(scenes: SceneSet, settings: BatchSettings) -> None:
+    """Raise ConfigError where a kind is wanted that the set does not have."""
+    there = {scene.labelling for scene in scenes.scenes}
+    for kind in _KINDS:
+        wanted = getattr(settings, kind)
+        if wanted and kind not in there:
+            raise ConfigError(
+                f"batch.{kind} is {wanted}: {scenes.folder} has no {kind} recordings; "
+                f"set batch.{kind}=0"
+            )
+
+
 class Batches:
     """Training batches of a set.
 
@@ -95,12 +107,7 @@ class Batches:
         # The order of the cycle that a kind is in, which only saves making it again.
         self._orders: dict[Labelling, tuple[int, NDArray[np.int64]]] = {}
         self._wanted = (settings.strong, settings.weak, settings.unlabelled)
-        for kind, wanted in zip(_KINDS, self._wanted, strict=True):
-            if wanted and not len(self._of_kind[kind]):
-                raise ConfigError(
-                    f"batch.{kind} is {wanted}: {features.scenes.folder} has no {kind} recordings; "
-                    f"set batch.{kind}=0"
-                )
+        check_kinds(features.scenes, settings)
         self._targets = _Targets(features, teacher)
         self.n_batches = -(-len(scenes) // settings.size)
 

@@ -228,7 +228,7 @@ def read_table(
             if reading.missing == "refuse":
                 raise InputError(
                     f"{rows[0].where}: {path} does not exist; correct the name, delete the row, or "
-                    'set missing = "skip"'
+                    'set reading.missing="skip"'
                 )
             absent.append(name)
             continue
@@ -304,7 +304,7 @@ def _seconds(path: Path, where: str, reading: Reading) -> float:
     if reading.lengths == "refuse" and abs(seconds - reading.seconds) > reading.tolerance_s:
         raise InputError(
             f"{where}: {path} is {seconds:.2f} s long; expected {reading.seconds:g} s: cut it, or "
-            'set lengths = "fit"'
+            'set reading.lengths="fit"'
         )
     return seconds
 
@@ -341,7 +341,7 @@ def _events(
             raise InputError(
                 f"{row.where}: {label} from {onset:g} to {offset:g} s overlaps the one from "
                 f"{last.onset_s:g} to {last.offset_s:g} s in {_line(rows_of[-1])}; correct the "
-                'times, or set overlaps = "merge"'
+                'times, or set reading.overlaps="merge"'
             )
         else:
             logger.warning("%s: %s overlaps %s: merged", row.where, label, _line(rows_of[-1]))

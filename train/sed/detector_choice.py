@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from tqdm import tqdm
+
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.device.frame_detector import smooth
-from soundpost.device.manifest import MAX_LOOK_AHEAD_S
 from soundpost.train.sed.decisions import FrameGrid
 from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.scenes import Scene, SceneSet
@@ -44,15 +45,14 @@ def windows_for(scenes: SceneSet, choice: DetectorChoice) -> EventWindows:
     return event_windows(scenes.scenes, scenes.labels, cast(Rule, choice.rule), choice.eta)
 
 
-def frames_of_median(seconds: float, front_end: FrontEnd) -> int:
+def frames_of_median(seconds: float, front_end: FrontEnd, look_ahead_frames: int) -> int:
     """Frames of a median window on the sensor for a published one of this length.
 
-    Odd, and no longer than a centred window that looks `MAX_LOOK_AHEAD_S` ahead: a longer one would
+    Odd, and no longer than a centred window that looks so many frames ahead: a longer one would
     only look further back, and begin and end events late.
     """
     hop_s = front_end.hop_length / front_end.sample_rate_hz
-    half = min(round(seconds / hop_s) // 2, int(MAX_LOOK_AHEAD_S / hop_s + 1e-9))
-    return 2 * half + 1
+    return 2 * min(round(seconds / hop_s) // 2, look_ahead_frames) + 1
 
 
 def choose_detector(
@@ -62,6 +62,8 @@ def choose_detector(
     windows: EventWindows,
     front_end: FrontEnd,
     choice: DetectorChoice,
+    *,
+    quiet: bool = False,
 ) -> ChosenDetector:
     """Thresholds and gap of each label with the highest event F1 on validation recordings.
 
@@ -72,10 +74,11 @@ def choose_detector(
     Raises InputError where there is no scene to choose by; see `choose_thresholds`.
     """
     best: dict[str, tuple[float, ClassSettings]] = {}
-    for gap_s in GAPS_S:
+    for gap_s in tqdm(GAPS_S, "thresholds", unit="gap", disable=quiet, leave=False):
         classes = []
         for label in labels:
-            n_frames = frames_of_median(windows.window_s[label], front_end)
+            seconds = windows.window_s[label]
+            n_frames = frames_of_median(seconds, front_end, choice.look_ahead_frames)
             classes.append(ClassSettings(label, 0.5, 0.3, "median", n_frames, 0.0, gap_s))
         filtered = {
             scene.path: smooth(of_scene, classes, choice.look_ahead_frames)

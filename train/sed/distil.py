@@ -186,6 +186,11 @@ def distil(
                 loss = distil_loss(
                     network.forward_sequence(batch.log_mel), batch, settings.teacher_weight
                 )
+                if not torch.isfinite(loss):
+                    raise InputError(
+                        f"{folder}: the loss of epoch {epoch + 1} is no number; set "
+                        "training.learning_rate lower and give another --out"
+                    )
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
@@ -201,7 +206,9 @@ def distil(
         if told is not None:
             told(epoch, mean)
     student = StreamingStudent(average.eval().to("cpu"), labels, front_end)
-    save_student(student, folder)
+    # A finished run that is asked for again stays as it is: its time is the bundle's.
+    if first < settings.epochs or not (folder / WEIGHTS).is_file():
+        save_student(student, folder)
     return student
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,20 @@ from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.device.interpreter import sigmoid
 from soundpost.device.manifest import Manifest
-from soundpost.train.run import SETTINGS, choose_device
+from soundpost.train.run import SETTINGS, choose_device, schema_of
 from soundpost.train.sed import run as pair_run
 from soundpost.train.sed import streaming_run
 from soundpost.train.sed.batches import in_order
-from soundpost.train.sed.desed import Reading, read_held_out
+from soundpost.train.sed.desed import read_held_out
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.fitting import score_scenes
 from soundpost.train.sed.judging import Judged, judge_on_device, judge_published
 from soundpost.train.sed.metrics import SedFigures
+from soundpost.train.sed.recipe import ReadingSettings
 
 _AT_ONCE = 16
-# Where no recipe says how long recordings are: of a bundle.
-_SECONDS = 10.0
+# Of recordings, where no recipe says what is done with others.
+AS_EXPECTED = ReadingSettings()
 Part = Literal["test", "validation"]
 
 
@@ -47,11 +47,7 @@ def is_scene_model(model: Path, data: Path) -> bool:
     """Whether a model tells when sounds begin and end, or the folder has such recordings."""
     if (data / "metadata").is_dir():
         return True
-    try:
-        schema = json.loads((model / SETTINGS).read_text(encoding="utf-8")).get("schema")
-    except (OSError, ValueError, AttributeError):
-        return False
-    return schema in (pair_run.SCHEMA, streaming_run.SCHEMA)
+    return schema_of(model) in (pair_run.SCHEMA, streaming_run.SCHEMA)
 
 
 def evaluate_scenes(
@@ -59,6 +55,7 @@ def evaluate_scenes(
     data: Path,
     *,
     part: Part = "test",
+    seconds: float = 10.0,
     runtime: str = "auto",
     device: str = "auto",
     quiet: bool = False,
@@ -70,6 +67,7 @@ def evaluate_scenes(
     model : run of a detection recipe (decided as published), run of `streaming` or bundle of kind
         `frames` (both decided by the sensor's detector)
     part : of the folder
+    seconds : length of the recordings, where no recipe says it: for a bundle
 
     Raises
     ------
@@ -79,9 +77,12 @@ def evaluate_scenes(
     where = choose_device(device)
 
     def features_of(
-        labels: Sequence[str], front_end: FrontEnd, seconds: float = _SECONDS
+        labels: Sequence[str],
+        front_end: FrontEnd,
+        seconds: float = seconds,
+        settings: ReadingSettings = AS_EXPECTED,
     ) -> FeatureCache:
-        reading = Reading(seconds=seconds, rate_hz=front_end.sample_rate_hz)
+        reading = settings.reading(seconds, front_end.sample_rate_hz)
         scenes = read_held_out(data, part, reading, labels, quiet=quiet)
         return open_features(scenes, front_end, seconds, quiet=quiet)
 
@@ -98,7 +99,7 @@ def evaluate_scenes(
         judged = judge_bundle(manifest, interpreter, features, quiet=quiet)
         name = f"bundle {model} ({manifest.weights})"
         return SceneEvaluation(name, interpreter.runtime, part, judged.figures)
-    schema = _schema_of(model)
+    schema = schema_of(model)
     if schema == streaming_run.SCHEMA:
         run = streaming_run.load_streaming_run(model)
         features = features_of(run.student.labels, run.recipe.front_end, run.recipe.batch.seconds)
@@ -113,7 +114,9 @@ def evaluate_scenes(
     elif schema == pair_run.SCHEMA:
         trained = pair_run.load_detection_run(model)
         recipe = trained.recipe
-        features = features_of(trained.labels, recipe.front_end, recipe.batch.seconds)
+        features = features_of(
+            trained.labels, recipe.front_end, recipe.batch.seconds, recipe.reading
+        )
         student = trained.pair.student.to(where)
         frames, clips = score_scenes(student, in_order(features, _AT_ONCE), where)
         hop_s = recipe.front_end.hop_length / recipe.front_end.sample_rate_hz
@@ -125,6 +128,11 @@ def evaluate_scenes(
             trained.windows.frames(trained.labels, hop_s),
             recipe.filter,
             recipe.front_end,
+        )
+    elif not schema:
+        raise InputError(
+            f"{model}: is not a run folder ({SETTINGS} is missing or broken); give what "
+            "`soundpost train --out` wrote"
         )
     else:
         raise InputError(
@@ -155,15 +163,3 @@ def judge_bundle(
         manifest.frames.look_ahead_frames,
         manifest.n_frames,
     )
-
-
-def _schema_of(model: Path) -> str:
-    path = model / SETTINGS
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{model}: is not a run folder ({SETTINGS} is missing or broken); give what "
-            "`soundpost train --out` wrote"
-        ) from error
-    return str(schema)

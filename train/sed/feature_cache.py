@@ -80,7 +80,8 @@ def open_features(
     Parameters
     ----------
     seconds : length to which every recording is cut or padded with silence
-    folder : where the file lies; by default `features` in the set's folder
+    folder : where the file lies; by default `features` in the set's folder, or where that may not
+        be written the user's cache
 
     Raises InputError where a recording cannot be read or the file cannot be written.
     """
@@ -89,7 +90,7 @@ def open_features(
     n_samples = round(seconds * front_end.sample_rate_hz)
     n_frames = front_end.frames_of(n_samples)
     shape = (len(scene_set.scenes), n_frames, front_end.n_mels)
-    folder = scene_set.folder / "features" if folder is None else folder
+    folder = _default_folder(scene_set.folder) if folder is None else folder
     path = folder / f"{_key(scene_set.scenes, front_end, n_samples)}.npy"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,9 +102,17 @@ def open_features(
     except OSError as error:
         raise InputError(
             f"{folder}: features cannot be written ({error.strerror}); free "
-            f"{np.prod(shape) * 2 / 1e6:.0f} MB or choose another folder"
+            f"{np.prod(shape) * 2 / 1e6:.0f} MB"
         ) from error
     return FeatureCache(scene_set, front_end, np.load(path, mmap_mode="r"))
+
+
+def _default_folder(data: Path) -> Path:
+    own = data / "features"
+    if os.access(own if own.is_dir() else data, os.W_OK):
+        return own
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "soundpost" / "features"
 
 
 def _key(scenes: Sequence[Scene], front_end: FrontEnd, n_samples: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,13 @@ from soundpost.train.sed.device_events import known_at_s
 from soundpost.train.sed.event_filter import detect, gate_and_filter
 from soundpost.train.sed.event_filter import events_of as events_of_frames
 from soundpost.train.sed.judged import EventsOf, ScoresOf
-from soundpost.train.sed.metrics import SedFigures, clip_tag_figures, sed_figures
+from soundpost.train.sed.metrics import (
+    DelayFigures,
+    EventFigures,
+    SedFigures,
+    clip_tag_figures,
+    sed_figures,
+)
 from soundpost.train.sed.recipe import FilterSettings
 from soundpost.train.sed.scenes import Scene
 
@@ -59,7 +66,8 @@ def judge_published(
     frames : (n_scenes, n_frames, n_labels) 0 to 1; clips : (n_scenes, n_labels)
     windows : of the medians, frames by label
 
-    The figures' tags are those of the clip branch of which a frame is left; mAP and mAUC are of the
+    There is no delay: what hears ten seconds at once knows of nothing before their end. The
+    figures' tags are those of the clip branch of which a frame is left; mAP and mAUC are of the
     clip branch's scores.
     """
     limits = settings.threshold, settings.tag_threshold
@@ -77,8 +85,22 @@ def judge_published(
     figures = sed_figures(scenes, scores, FrameGrid.of(front_end), classes, found=found)
     tags = [frozenset(event.label for event in scene.events) for scene in scenes]
     of_clips = clip_tag_figures(tags, clips, settings.tag_threshold, labels)
-    figures = replace(figures, clips=replace(of_clips, f1=figures.clips.f1))
+    figures = replace(
+        figures,
+        clips=replace(of_clips, f1=figures.clips.f1),
+        events=without_delays(figures.events),
+    )
     return Judged(tuple(scenes), classes, scores, found, figures)
+
+
+def without_delays(events: EventFigures) -> EventFigures:
+    """The same figures, saying nothing of when an event was known."""
+
+    def unknown(delay: DelayFigures) -> DelayFigures:
+        return replace(delay, median_s=math.nan, p90_s=math.nan)
+
+    delays = {label: unknown(delay) for label, delay in events.delay.items()}
+    return replace(events, delay=delays, all_delays=unknown(events.all_delays))
 
 
 def judge_on_device(

@@ -6,18 +6,20 @@ Equation numbers are those of Liang et al. 2021. Where the text leaves a choice:
   has `(1 - p)^gamma`. Ours is the printed one, the other an option. They are equal for gamma = 1.
 - Equation 4 prints only log(p). p is read as the probability of the truth (p where the label is 1,
   1 - p where it is 0): the positive term alone is least where every score is 1.
-- K in equation 4 counts the batch's clips "with both weakly and strong labels": all labelled ones,
-  in the weak term and in the strong term alike. So the two terms add up to one mean over labelled
-  clips, and weigh less than the two means that they replace; `focal_clips = "own"` in a recipe
-  divides each by the clips it sums over.
-- "Weak" losses see weakly labelled clips only, as printed under equation 3, though a strong clip's
-  tags are known too; `tags_of_strong` in a recipe lets them in.
+- K in equation 4 counts the batch's clips "with both weakly and strong labels". Ours divides each
+  term by the clips it sums over (`focal_clips = "own"` in a recipe), as the cross entropy of the
+  first stage does: with all labelled clips for both ("labelled") supervision would weigh half as
+  much from tau on, guidance as before, and the step would mix two changes.
+- "Weak" losses see strongly labelled clips too, whose tags are known, as in the code of guided
+  learning's authors; `tags_of_strong = false` keeps to weakly labelled ones.
 - Consistency in equation 3 is a binary cross entropy ("the total connectional BCE loss"). Its
   target is the other network's 0-1 prediction, as the authors of guided learning have it in their
   code ("hard"), or its probability ("soft"). It is a constant: one network guides the other.
 - Equation 1 has no clips: ours is the mean over strongly labelled clips, silent ones too.
   Distances are not squared, and both networks and both projections get its gradient, as the paper
-  puts it into their common loss. Nothing in it prevents W = 0; the other terms share only F.
+  puts it into their common loss. Nothing in it prevents W = 0, and in short runs the projections do
+  shrink instead of meeting; `projection = "frozen"` in a recipe keeps the teacher's side as it is,
+  a random orthogonal W_t without gradient, so that the student must follow.
 - alpha = 1 - 0.996^(e - s) from epoch s on, zero before it (the text: "normally added when the
   teacher becomes relatively stable"); e counts finished epochs.
 - x in beta's ramp exp(-5 (1 - x)^2) goes from 0 to 1 over a share of the run that a recipe states

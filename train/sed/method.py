@@ -106,6 +106,7 @@ class Objective(nn.Module):
             recipe.model,
             mean_teacher=mean_teacher,
             distil=recipe.method.distillation != "none",
+            frozen=recipe.method.projection == "frozen",
         )
         self.average: nn.Module = nn.Module()
         if mean_teacher:

@@ -271,6 +271,7 @@ class TeacherStudent(nn.Module):
         *,
         mean_teacher: bool,
         distil: bool,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -284,6 +285,9 @@ class TeacherStudent(nn.Module):
             units = scaled_channels(settings.distillation_units * settings.width)
             self.project_teacher = nn.Linear(self.teacher.n_features, units, bias=False)
             self.project_student = nn.Linear(self.student.n_features, units, bias=False)
+            if frozen:
+                nn.init.orthogonal_(self.project_teacher.weight)
+                self.project_teacher.requires_grad_(False)
 
     def projected(self, teacher: Scores, student: Scores) -> tuple[Tensor, Tensor]:
         """F_t W_t and F_s W_s on the input's frames: two of (n_clips, n_frames, n_units)."""
@@ -291,7 +295,11 @@ class TeacherStudent(nn.Module):
             raise ValueError("this pair was made without feature distillation")
         n_frames = student.frames.shape[1]
         # Distances are small differences of large numbers: not in bfloat16.
-        f_t = self.project_teacher(teacher.features).float()
+        features = teacher.features
+        if not self.project_teacher.weight.requires_grad:
+            # Frozen: the teacher is followed, and does not come to meet its student.
+            features = features.detach()
+        f_t = self.project_teacher(features).float()
         f_s = self.project_student(student.features).float()
         return (
             stretch(f_t, n_frames, self.teacher.frames_per_step),

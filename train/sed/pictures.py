@@ -19,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -181,8 +182,11 @@ def draw_trade_off(points: Sequence[TradePoint], path: Path) -> None:
     """Event F1, false alarms and onset delay over one onset threshold for all labels."""
     together = [point for point in points if point.label is None]
     onsets = [point.onset for point in together]
-    figure, panels = plt.subplots(3, 1, figsize=(6.4, 7.6), layout="constrained", sharex=True)
-    first, second, third = panels
+    # A model that hears whole recordings at once has no delay.
+    delayed = any(math.isfinite(point.onset_delay_median_s) for point in together)
+    n = 3 if delayed else 2
+    figure, panels = plt.subplots(n, 1, figsize=(6.4, 2.6 * n), layout="constrained", sharex=True)
+    first, second = panels[:2]
     labels = sorted({point.label for point in points if point.label is not None})
     for label in labels:
         of = [point for point in points if point.label == label]
@@ -197,6 +201,28 @@ def draw_trade_off(points: Sequence[TradePoint], path: Path) -> None:
     second.set_ylim(bottom=0)
     second.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     second.set_ylabel("false alarms per hour")
+    if delayed:
+        _draw_delays(panels[2], together)
+    first.legend(
+        handles=[
+            Line2D([], [], color=BLUE, marker="o", ms=4, lw=2, label="all labels (F1: mean)"),
+            Line2D([], [], color=GREY, lw=0.8, label="each label"),
+        ],
+        fontsize=8,
+    )
+    panels[-1].set(xlabel="onset threshold of all labels")
+    best = max(together, key=lambda point: point.event_f1)
+    for axes in panels:
+        axes.axvline(best.onset, color=BLACK, lw=0.8, ls="-.")
+        axes.grid(alpha=0.3)
+    first.set_title(
+        f"Highest mean F1 {100 * best.event_f1:.1f} % at {best.onset:g} (dash-dotted)", fontsize=10
+    )
+    save(figure, path)
+
+
+def _draw_delays(third: Axes, together: Sequence[TradePoint]) -> None:
+    onsets = [point.onset for point in together]
     third.plot(
         onsets,
         [1000 * p.onset_delay_median_s for p in together],
@@ -215,28 +241,13 @@ def draw_trade_off(points: Sequence[TradePoint], path: Path) -> None:
         lw=1.5,
         label="90 % are faster",
     )
-    third.set(ylabel="onset to start message (ms)", xlabel="onset threshold of all labels")
+    third.set(ylabel="onset to start message (ms)")
     third.legend(fontsize=8)
-    first.legend(
-        handles=[
-            Line2D([], [], color=BLUE, marker="o", ms=4, lw=2, label="all labels (F1: mean)"),
-            Line2D([], [], color=GREY, lw=0.8, label="each label"),
-        ],
-        fontsize=8,
-    )
     # How many events the delay is of changes with the threshold: say it, or it misleads.
     heard = third.twinx()
     shares = [100 * p.n_heard / max(p.n_heard + p.n_missed, 1) for p in together]
     heard.plot(onsets, shares, ":", color=BLACK, lw=1)
     heard.set(ylabel="events heard (%, dotted)", ylim=(0, 102))
-    best = max(together, key=lambda point: point.event_f1)
-    for axes in panels:
-        axes.axvline(best.onset, color=BLACK, lw=0.8, ls="-.")
-        axes.grid(alpha=0.3)
-    first.set_title(
-        f"Highest mean F1 {100 * best.event_f1:.1f} % at {best.onset:g} (dash-dotted)", fontsize=10
-    )
-    save(figure, path)
 
 
 # ------------------------------------------------------------------------------- a recording

@@ -5,17 +5,55 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from soundpost.device.features import FrontEnd
 from soundpost.train.recipe import build_settings, check_all, read_tables
 from soundpost.train.sed.batches import BatchSettings
+from soundpost.train.sed.desed import Reading
 from soundpost.train.sed.event_filter import RULES
 from soundpost.train.sed.networks import EncoderSettings, PairSettings
 
 # model.kind of these recipes; those of clip students have another.
 KIND = "pts"
 DISTILLATIONS = ("none", "dfd_mse", "dfd_d", "tfd", "tfd_dfd_d")
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """What is done with recordings that are not as expected; train/sed/desed.py.
+
+    lengths : of another length: "refuse", or "fit" (padded with silence, or cut)
+    overlaps : events of one label that overlap: "refuse", or "merge"
+    missing : files that are absent: "refuse", or "skip"
+    """
+
+    lengths: str = "refuse"
+    overlaps: str = "refuse"
+    missing: str = "refuse"
+
+    def reading(self, seconds: float, rate_hz: int) -> Reading:
+        """The same with what a recipe says elsewhere."""
+        return Reading(
+            seconds=seconds,
+            rate_hz=rate_hz,
+            lengths=cast(Any, self.lengths),
+            overlaps=cast(Any, self.overlaps),
+            missing=cast(Any, self.missing),
+        )
+
+    def checks(self) -> list[tuple[bool, str, object, str]]:
+        """For check_all."""
+        allowed = {
+            "lengths": ("refuse", "fit"),
+            "overlaps": ("refuse", "merge"),
+            "missing": ("refuse", "skip"),
+        }
+        found = {name: getattr(self, name) for name in allowed}
+        return [
+            (found[name] in known, f"reading.{name}", found[name], " or ".join(known))
+            for name, known in allowed.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -41,8 +79,10 @@ class MethodSettings:
     focal : second stage with the adaptive focal loss
     tau : epochs of the first stage, with binary cross entropy
     gamma : exponent of the focal loss; focal_form: "printed" (1 - p^gamma) or "focal" (1 - p)^gamma
-    focal_clips : K of equation 4, all "labelled" clips of the batch as printed, or the term's "own"
+    focal_clips : K of equation 4, all "labelled" clips of the batch, or the term's "own"
     tags_of_strong : clip-level losses count strongly labelled clips too
+    projection : W_t and W_s of equation 2 are "learnt" as printed, or W_t is "frozen" and only the
+        student follows
     average_decay, consistency_weight, teacher_noise : of the mean teacher; the noise is added to
         its log-mel, standard deviation in nepers (the front end's unit)
     """
@@ -52,13 +92,14 @@ class MethodSettings:
     alpha_start: float = 30.0
     alpha_decay: float = 0.996
     distillation: str = "none"
+    projection: str = "learnt"
     beta_ramp: float = 0.5
     focal: bool = False
     tau: int = 15
     gamma: float = 2.0
     focal_form: str = "printed"
-    focal_clips: str = "labelled"
-    tags_of_strong: bool = False
+    focal_clips: str = "own"
+    tags_of_strong: bool = True
     average_decay: float = 0.999
     consistency_weight: float = 2.0
     teacher_noise: float = 0.5
@@ -109,6 +150,7 @@ class DetectionRecipe:
     published: dict[str, float] = field(default_factory=dict)
     front_end: FrontEnd = field(default_factory=FrontEnd)
     model: PairSettings = field(default_factory=PairSettings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
     batch: SceneSettings = field(default_factory=SceneSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     filter: FilterSettings = field(default_factory=FilterSettings)
@@ -132,6 +174,7 @@ def detection_recipe_from_dict(values: dict[str, Any], where: str) -> DetectionR
         ("model.branches", model.branches, ("separate", "joint")),
         ("method.kind", method.kind, ("guided", "mean_teacher")),
         ("method.guidance", method.guidance, ("hard", "soft")),
+        ("method.projection", method.projection, ("learnt", "frozen")),
         ("method.distillation", method.distillation, DISTILLATIONS),
         ("method.focal_form", method.focal_form, ("printed", "focal")),
         ("method.focal_clips", method.focal_clips, ("labelled", "own")),
@@ -151,7 +194,8 @@ def detection_recipe_from_dict(values: dict[str, Any], where: str) -> DetectionR
         ("training.decay_epochs", training.decay_epochs, 1),
         ("training.report_every", training.report_every, 1),
     )
-    checks = [(found in known, key, found, ", ".join(known)) for key, found, known in one_of]
+    checks = recipe.reading.checks()
+    checks += [(found in known, key, found, ", ".join(known)) for key, found, known in one_of]
     checks += [(found >= low, key, str(found), f"at least {low}") for key, found, low in at_least]
     checks += [
         (

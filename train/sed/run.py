@@ -17,7 +17,7 @@ from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.fitting import EpochSource, Validation, fit_pair
 from soundpost.train.sed.networks import TeacherStudent
 from soundpost.train.sed.recipe import DetectionRecipe, detection_recipe_from_dict
-from soundpost.train.sed.scenes import SceneSet
+from soundpost.train.sed.scenes import SceneSet, digest
 
 SCHEMA = "soundpost.detection_run/1"
 
@@ -68,7 +68,8 @@ def train_detection(
     settings: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(scenes.labels),
-        "data": {"path": str(scenes.folder)} | counts,
+        "data": {"sha256": digest(scenes)} | counts,
+        "path": str(scenes.folder.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "windows": dataclasses.asdict(windows),
         "git": git_revision(),
@@ -110,6 +111,7 @@ def load_detection_run(folder: Path) -> DetectionRun:
         recipe.model,
         mean_teacher=recipe.method.kind == "mean_teacher",
         distil=recipe.method.distillation != "none",
+        frozen=recipe.method.projection == "frozen",
     )
     tensors, _ = load_tensors(folder / WEIGHTS)
     try:

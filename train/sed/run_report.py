@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from soundpost.train.sed.decisions import FrameGrid
@@ -48,7 +50,7 @@ def write_run_report(
     published: Mapping[str, float] | None = None,
     published_on: str = "",
     look_ahead_frames: int = 0,
-    chunk_frames: int = 1,
+    chunk_frames: int | None = None,
 ) -> None:
     """Write report.md, figures.json and the pictures.
 
@@ -57,6 +59,8 @@ def write_run_report(
     judged : the test recordings, or the validation ones where there are no others
     features : of the recordings of `judged`, in their order
     validation : gives the trade of the threshold
+    chunk_frames : that the sensor hears at a time; None for a model that hears whole recordings,
+        whose delays mean nothing
     """
     trade = trade_off(
         validation.scenes,
@@ -64,8 +68,13 @@ def write_run_report(
         FrameGrid.of(features.front_end),
         validation.classes,
         look_ahead_frames=look_ahead_frames,
-        chunk_frames=chunk_frames,
+        chunk_frames=chunk_frames or 1,
     )
+    if chunk_frames is None:
+        trade = tuple(
+            replace(point, onset_delay_median_s=math.nan, onset_delay_p90_s=math.nan)
+            for point in trade
+        )
     report = SedReport(
         title=title,
         source=source,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -43,6 +45,21 @@ class SceneSet:
     folder: Path
     scenes: tuple[Scene, ...]
     labels: tuple[str, ...]
+
+
+def digest(scenes: SceneSet) -> str:
+    """SHA-256 of what is known of a set's recordings, wherever its folder lies."""
+    rows = [
+        [
+            str(scene.path.relative_to(scenes.folder)),
+            scene.labelling,
+            scene.seconds,
+            sorted(scene.tags),
+            [[event.label, event.onset_s, event.offset_s] for event in scene.events],
+        ]
+        for scene in scenes.scenes
+    ]
+    return hashlib.sha256(json.dumps([scenes.labels, rows]).encode()).hexdigest()
 
 
 @dataclass

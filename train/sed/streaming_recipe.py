@@ -11,8 +11,8 @@ from soundpost.device.manifest import MAX_LOOK_AHEAD_S
 from soundpost.train.recipe import build_settings, check_all, read_tables
 from soundpost.train.sed.distil import DistilSettings
 from soundpost.train.sed.event_filter import RULES
-from soundpost.train.sed.recipe import SceneSettings
-from soundpost.train.sed.streaming import StreamingSettings
+from soundpost.train.sed.recipe import ReadingSettings, SceneSettings
+from soundpost.train.sed.streaming import StreamingCRNN, StreamingSettings
 
 # model.kind of this recipe.
 KIND = "streaming_crnn"
@@ -52,6 +52,7 @@ class StreamingRecipe:
     source: str = ""
     front_end: FrontEnd = field(default_factory=FrontEnd)
     model: StreamingModelSettings = field(default_factory=StreamingModelSettings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
     batch: SceneSettings = field(default_factory=SceneSettings)
     training: DistilSettings = field(default_factory=DistilSettings)
     detector: DetectorChoice = field(default_factory=DetectorChoice)
@@ -69,6 +70,7 @@ def streaming_recipe_from_dict(values: dict[str, Any], where: str) -> StreamingR
     most = int(MAX_LOOK_AHEAD_S * front_end.sample_rate_hz / front_end.hop_length + 1e-9)
     check_all(
         [
+            *recipe.reading.checks(),
             (recipe.model.kind == KIND, "model.kind", recipe.model.kind, KIND),
             (detector.rule in RULES, "detector.rule", detector.rule, ", ".join(RULES)),
             (detector.eta > 0, "detector.eta", detector.eta, "above 0"),
@@ -91,3 +93,8 @@ def streaming_recipe_from_dict(values: dict[str, Any], where: str) -> StreamingR
         where,
     )
     return recipe
+
+
+def check_shape(recipe: StreamingRecipe, n_labels: int) -> None:
+    """Raise ConfigError where no student has this shape; before anything is written."""
+    StreamingCRNN(n_labels, recipe.model.shape(), recipe.front_end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from tqdm import tqdm
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
-from soundpost.train.run import SCORES, SETTINGS, claim, git_revision
-from soundpost.train.sed.batches import Batches, in_order
-from soundpost.train.sed.desed import DesedFolder, Reading, read_desed
+from soundpost.train.run import SCORES, SETTINGS, WEIGHTS, claim, git_revision, schema_of
+from soundpost.train.sed.batches import Batches, check_kinds, in_order
+from soundpost.train.sed.desed import DesedFolder, read_desed
 from soundpost.train.sed.detector_choice import (
     ChosenDetector,
     choose_detector,
@@ -35,9 +36,13 @@ from soundpost.train.sed.fitting import score_scenes
 from soundpost.train.sed.judging import Judged, judge_on_device
 from soundpost.train.sed.run import DetectionRun, load_detection_run
 from soundpost.train.sed.run_report import write_run_report
-from soundpost.train.sed.scenes import Scene
+from soundpost.train.sed.scenes import Scene, digest
 from soundpost.train.sed.streaming import StreamingCRNN
-from soundpost.train.sed.streaming_recipe import StreamingRecipe, streaming_recipe_from_dict
+from soundpost.train.sed.streaming_recipe import (
+    StreamingRecipe,
+    check_shape,
+    streaming_recipe_from_dict,
+)
 
 SCHEMA = "soundpost.streaming_run/1"
 _AT_ONCE = 16
@@ -56,7 +61,7 @@ class StreamingRun:
 
 
 def teacher_posteriors(
-    teacher: DetectionRun, features: FeatureCache, device: torch.device
+    teacher: DetectionRun, features: FeatureCache, device: torch.device, *, quiet: bool = False
 ) -> NDArray[np.float16]:
     """What a trained pair says of each frame of a set, (n_scenes, n_frames, n_labels) 0 to 1.
 
@@ -64,12 +69,15 @@ def teacher_posteriors(
     tags and filtered. Where a recording's tags are known the gate is those, else the clip branch's.
     """
     front_end = features.front_end
-    if teacher.labels != features.scenes.labels or teacher.recipe.front_end != front_end:
-        raise InputError(
-            f"{teacher.folder}: its labels or its front end are not those of "
-            f"{features.scenes.folder} and the recipe; train the teacher on the same folder"
-        )
-    frames, clips = score_scenes(teacher.pair.student, in_order(features, _AT_ONCE), device)
+    bar = tqdm(
+        in_order(features, _AT_ONCE),
+        "teacher",
+        -(-len(features.codes) // _AT_ONCE),
+        unit="batch",
+        disable=quiet,
+        leave=False,
+    )
+    frames, clips = score_scenes(teacher.pair.student.to(device), bar, device)
     hop_s = front_end.hop_length / front_end.sample_rate_hz
     windows = teacher.windows.frames(teacher.labels, hop_s)
     threshold = teacher.recipe.filter.tag_threshold
@@ -114,11 +122,24 @@ def train_streaming(
     trained = load_detection_run(teacher)
     sets = read_scenes(recipe, folder, quiet=quiet)
     windows = windows_for(sets.train, recipe.detector)
+    # All that can be refused is, before the folder is this run's.
+    if trained.labels != sets.train.labels or trained.recipe.front_end != front_end:
+        raise InputError(
+            f"{teacher}: its labels or its front end are not those of {folder} and the recipe; "
+            "train the teacher on the same folder"
+        )
+    check_kinds(sets.train, recipe.batch)
+    check_shape(recipe, len(sets.train.labels))
     settings: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(sets.train.labels),
-        "data": {"path": str(folder), "n_train": len(sets.train.scenes)},
-        "teacher": {"path": str(teacher), "recipe": trained.recipe.name},
+        "data": {"sha256": digest(sets.train), "n_train": len(sets.train.scenes)},
+        "path": str(folder.resolve()),
+        "teacher": {
+            "recipe": trained.recipe.name,
+            "sha256": hashlib.sha256((teacher / WEIGHTS).read_bytes()).hexdigest(),
+        },
+        "teacher_path": str(teacher.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "windows": dataclasses.asdict(windows),
         "git": git_revision(),
@@ -126,7 +147,7 @@ def train_streaming(
     }
     claim(run, settings)
     features = open_features(sets.train, front_end, recipe.batch.seconds, quiet=quiet)
-    posteriors = teacher_posteriors(trained, features, device)
+    posteriors = teacher_posteriors(trained, features, device, quiet=quiet)
     data = Batches(features, replace(recipe.batch, seed=recipe.training.seed), posteriors)
 
     def batches(epoch: int) -> Iterator[DistilBatch]:
@@ -164,6 +185,7 @@ def train_streaming(
         windows,
         front_end,
         recipe.detector,
+        quiet=quiet,
     )
     judged = {
         name: judge_on_device(
@@ -201,7 +223,7 @@ def train_streaming(
 
 def read_scenes(recipe: StreamingRecipe, folder: Path, *, quiet: bool = False) -> DesedFolder:
     """The folder as the recipe reads it."""
-    reading = Reading(seconds=recipe.batch.seconds, rate_hz=recipe.front_end.sample_rate_hz)
+    reading = recipe.reading.reading(recipe.batch.seconds, recipe.front_end.sample_rate_hz)
     return read_desed(folder, reading, quiet=quiet)
 
 
@@ -228,14 +250,10 @@ def load_streaming_run(folder: Path) -> StreamingRun:
         raise InputError(f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}")
     detector = load_detector(folder)
     recipe = streaming_recipe_from_dict(settings["recipe"], str(path))
-    data = Path(settings["data"]["path"])
+    data = Path(settings["path"])
     return StreamingRun(folder, data, recipe, load_student(folder), detector, settings)
 
 
 def is_streaming_run(folder: Path) -> bool:
     """Whether a folder is a run of a streaming recipe, finished or not."""
-    try:
-        schema = json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("schema")
-    except (OSError, ValueError, AttributeError):
-        return False
-    return bool(schema == SCHEMA)
+    return schema_of(folder) == SCHEMA

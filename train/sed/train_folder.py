@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 from soundpost.device.files import write_atomically
 from soundpost.train.run import SCORES, git_revision
 from soundpost.train.sed.batches import Batches, in_order
-from soundpost.train.sed.desed import Reading, read_desed
+from soundpost.train.sed.desed import read_desed
 from soundpost.train.sed.event_filter import Rule, detect, event_windows
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.fitting import FloatArray, Validation, score_scenes
@@ -82,7 +82,7 @@ def train_folder(
     """
     check_published(recipe.published, recipe.name)
     front_end, seconds = recipe.front_end, recipe.batch.seconds
-    reading = Reading(seconds=seconds, rate_hz=front_end.sample_rate_hz)
+    reading = recipe.reading.reading(seconds, front_end.sample_rate_hz)
     sets = read_desed(folder, reading, quiet=quiet)
     features = open_features(sets.train, front_end, seconds, quiet=quiet)
     batches = Batches(features, replace(recipe.batch, seed=recipe.training.seed))

@@ -46,7 +46,7 @@ def test_the_focal_losses_share_k(batch):
     # p = 1/2 everywhere: -(1 - 1/4) ln(1/2) = 3/4 ln 2 for each score. Of K = 8 labelled clips
     # 4 are weak, 4 strong: each term is half of that. Divided by its own 4 clips: all of it.
     scores = constant_scores(batch, 0.5)
-    method = MethodSettings(focal=True)
+    method = MethodSettings(focal=True, focal_clips="labelled", tags_of_strong=False)
     weak, strong = supervised(scores, batch, method, True)
     assert (float(weak), float(strong)) == pytest.approx((0.375 * LN2, 0.375 * LN2))
     own = dataclasses.replace(method, focal_clips="own")

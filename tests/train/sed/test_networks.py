@@ -134,3 +134,16 @@ def test_projections_share_the_frames_of_the_input():
     # The teacher's 200 frames of its first step are one vector, its next 101 another.
     assert torch.equal(f_t[:, :200], f_t[:, :1].expand(-1, 200, -1))
     assert not torch.equal(f_t[:, 199], f_t[:, 200])
+
+
+def test_a_frozen_projection_is_followed_and_follows_nobody():
+    pair = TeacherStudent(4, 64, TINY, mean_teacher=False, distil=True, frozen=True)
+    rows = pair.project_teacher.weight
+    assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-5)
+    clip = torch.randn(2, 301, 64)
+    f_t, f_s = pair.projected(pair.teacher(clip), pair.student(clip))
+    (f_t - f_s).norm(dim=2).mean().backward()
+    assert rows.grad is None
+    assert all(p.grad is None for p in pair.teacher.parameters())
+    assert pair.project_student.weight.grad.abs().sum() > 0
+    assert pair.student.blocks[0][0].weight.grad.abs().sum() > 0

@@ -135,6 +135,12 @@ def test_a_run_teaches_the_sensors_student(scenes, tmp_path):
     kept = json.loads((teacher / "figures.json").read_text())
     assert json.loads(of_teacher.stdout)["labels"] == kept["labels"]
 
+    # A pair hears ten seconds at once: it is told what to do, and nothing is written.
+    pair = command("export", teacher, "--out", tmp_path / "pair.bundle")
+    assert pair.returncode == 3
+    assert f"soundpost train streaming --teacher {teacher}" in pair.stderr
+    assert not (tmp_path / "pair.bundle").exists()
+
     # The same command with the run there changes nothing; with other settings it is refused.
     weights = (run / "model.safetensors").read_bytes()
     assert student(*asked, *shape).returncode == 0
@@ -158,9 +164,26 @@ def test_a_student_needs_a_teacher_of_the_same_labels(scenes, tmp_path):
     assert f"{tmp_path}: is not a run folder" in done.stderr
 
 
-def test_a_part_that_is_not_there_is_named(scenes, tmp_path):
+def test_what_is_refused_leaves_no_run_behind(scenes, tmp_path):
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    assert train(scenes, teacher, recipe="guided").returncode == 0
+    asked = ("--data", scenes, "--out", run, "--teacher", teacher, "--quiet", *SMALL[1:5])
+    done = command("train", "streaming", *asked, "model.pools=[3,4,2]", "training.epochs=1")
+    assert done.returncode == 2
+    assert "expected factors whose product divides them" in done.stderr
+    assert not run.exists()
+    done = command("train", "streaming", *asked, "reading.lengths=any")
+    assert done.returncode == 2
+    assert "reading.lengths is any; expected refuse or fit" in done.stderr
+    assert not run.exists()
+
+
+def test_a_model_or_a_part_that_is_not_there_is_named(scenes, tmp_path):
     done = command("evaluate", tmp_path, "--data", scenes)
     assert done.returncode == 3
     assert f"{tmp_path}: is not a run folder" in done.stderr
-    done = command("evaluate", "starter", "--data", scenes)
+    run = tmp_path / "run"
+    assert train(scenes, run).returncode == 0
+    done = command("evaluate", run, "--data", scenes, "--part", "test")
     assert done.returncode == 3
+    assert f"{scenes / 'metadata' / 'eval'}: has no table" in done.stderr
