@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,7 +52,7 @@ def digest(scenes: SceneSet) -> str:
     """SHA-256 of what is known of a set's recordings, wherever its folder lies."""
     rows = [
         [
-            str(scene.path.relative_to(scenes.folder)),
+            os.path.relpath(scene.path, scenes.folder),
             scene.labelling,
             scene.seconds,
             sorted(scene.tags),
