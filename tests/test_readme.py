@@ -157,6 +157,9 @@ KNOWN: dict[str, dict[str, str | None]] = {
             # A minute of training makes no student whose int8 form must find the same events.
             "soundpost export runs/streaming --out streaming.bundle --most-event-drop 100"
         ),
+        "soundpost evaluate streaming.bundle --data scenes": (
+            "soundpost evaluate streaming.bundle --data scenes"
+        ),
     },
     "Give a sensor a model": {
         "scp mine.bundle pi@porch-pi.local:soundpost/": None,
@@ -492,9 +495,16 @@ def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
     told = reader.follow("Know when it began and when it ended")
     assert "4 recordings: event F1" in told["soundpost evaluate runs/streaming --data scenes"]
     assert "| event F1" in (reader.folder / "runs" / "full" / "report.md").read_text()
-    manifest = read_bundle(reader.folder / "streaming.bundle").manifest
-    assert manifest.frames is not None
-    assert manifest.labels == ("beep", "hum", "tap")
+    bundle = read_bundle(reader.folder / "streaming.bundle")
+    assert bundle.manifest.frames is not None
+    assert bundle.manifest.labels == ("beep", "hum", "tap")
+    # The bundle is judged as the export judged it: the same recordings, to their ends.
+    on_card = re.search(r"\| event F1 .*\| ([\d.]+) % \|$", bundle.card, re.MULTILINE)
+    evaluated = told["soundpost evaluate streaming.bundle --data scenes"]
+    judged = re.search(r"event F1 ([\d.]+)%", evaluated)
+    assert on_card is not None
+    assert judged is not None
+    assert judged[1] == on_card[1]
 
 
 def make_clips(folder: Path) -> None:
