@@ -499,7 +499,7 @@ def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
     assert bundle.manifest.frames is not None
     assert bundle.manifest.labels == ("beep", "hum", "tap")
     # The bundle is judged as the export judged it: the same recordings, to their ends.
-    on_card = re.search(r"\| event F1 .*\| ([\d.]+) % \|$", bundle.card, re.MULTILINE)
+    on_card = re.search(r"\| event F1 .*\| ([\d.]+) % \|$", bundle.model_card, re.MULTILINE)
     evaluated = told["soundpost evaluate streaming.bundle --data scenes"]
     judged = re.search(r"event F1 ([\d.]+)%", evaluated)
     assert on_card is not None
