@@ -17,16 +17,18 @@ import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import describe
 
 from soundpost.train.sed.desed import Reading, read_desed, read_held_out
 from soundpost.train.sed.event_filter import event_windows
-from soundpost.train.sed.judging import judge_published
+from soundpost.train.sed.judging import choose_published, judge_published
 from soundpost.train.sed.recipe import load_detection_recipe
 from soundpost.train.sed.report import LadderStep, ladder_table
 from soundpost.train.sed.run import load_detection_run
+from soundpost.train.sed.scenes import SceneSet
 
 ROWS = ("guided", "pts", "tfd", "tfd_afl", "full")
 SMALL = (
@@ -42,6 +44,8 @@ SMALL = (
     "training.decay_epochs=15",
     "training.report_every=5",
 )
+PUBLISHED, CHOSEN = "of 0.5, as published", "chosen on validation"
+Headline = dict[str, float | None]
 NAMES = ("event_f1", "segment_f1", "clip_f1", "psds_1", "psds_2")
 
 
@@ -52,8 +56,8 @@ def soundpost(*arguments: object) -> None:
         raise SystemExit(f"failed: {' '.join(command)}")
 
 
-def train(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, float | None]:
-    """Headline figures of a row and a seed, trained if need be."""
+def train(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Headline]:
+    """Headline figures of a row and a seed, trained if need be, by how thresholds were set."""
     run = arguments.out / f"{'full' if row == 'tfd_afl' else row}_{seed}"
     if not (run / "figures.json").is_file():
         soundpost(
@@ -61,13 +65,13 @@ def train(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
             "--device", arguments.device, "--threads", arguments.threads, f"training.seed={seed}",
             *(arguments.changes or SMALL),
         )  # fmt: skip
-    if row != "tfd_afl":
-        found: dict[str, float | None] = json.loads((run / "figures.json").read_text())["all"]
-        return found
-    return with_windows_of(row, run, arguments.scenes)
+    if row == "tfd_afl":
+        return with_windows_of(row, run, arguments.scenes)
+    table = json.loads((run / "figures.json").read_text())
+    return {PUBLISHED: table["all"], CHOSEN: table["chosen"]["all"]}
 
 
-def with_windows_of(row: str, run: Path, scenes: Path) -> dict[str, float | None]:
+def with_windows_of(row: str, run: Path, scenes: Path) -> dict[str, Headline]:
     """Headline figures of a run with another row's post-processing."""
     trained = load_detection_run(run)
     recipe = load_detection_recipe(recipe_path(row), [])
@@ -76,15 +80,19 @@ def with_windows_of(row: str, run: Path, scenes: Path) -> dict[str, float | None
     sets = read_desed(scenes, reading, quiet=True)
     test = read_held_out(scenes, "test", reading, trained.labels, quiet=True)
     windows = event_windows(sets.train.scenes, trained.labels, recipe.filter.rule)
+    hop_s = front_end.hop_length / front_end.sample_rate_hz
     scores = np.load(run / "scores.npz")
+
+    def decided(name: str, held: SceneSet) -> tuple[Any, ...]:
+        frames, clips = scores[f"{name}_frames"], scores[f"{name}_clips"]
+        return (held.scenes, trained.labels, frames, clips, windows.frames(trained.labels, hop_s))
+
     settings = replace(trained.recipe.filter, rule=recipe.filter.rule)
-    judged = judge_published(
-        test.scenes, trained.labels, scores["test_frames"], scores["test_clips"],
-        windows.frames(trained.labels, front_end.hop_length / front_end.sample_rate_hz),
-        settings, front_end,
-    )  # fmt: skip
-    found: dict[str, float | None] = judged.figures.to_dict()["all"]
-    return found
+    chosen = choose_published(*decided("validation", sets.validation), settings, front_end)
+    return {
+        how: judge_published(*decided("test", test), of, front_end).figures.to_dict()["all"]
+        for how, of in ((PUBLISHED, settings), (CHOSEN, chosen))
+    }
 
 
 def recipe_path(row: str) -> Path:
@@ -113,12 +121,16 @@ def main() -> None:
             "soundscapes", "esc50_scenes", "--data", arguments.data, "--out", arguments.scenes,
             f"counts.train={arguments.train}",
         )  # fmt: skip
-    steps = []
+    steps: dict[str, list[LadderStep]] = {}
     for row in arguments.rows:
         recipe = load_detection_recipe(recipe_path(row), [])
-        headlines = tuple(train(row, seed, arguments) for seed in arguments.seeds)
-        steps.append(LadderStep(row, headlines, recipe.published))
-        print("\n".join(ladder_table(steps, NAMES)), flush=True)
+        runs = [train(row, seed, arguments) for seed in arguments.seeds]
+        for how in runs[0]:
+            headlines = tuple(of[how] for of in runs)
+            steps.setdefault(how, []).append(LadderStep(row, headlines, recipe.published))
+        for how, of_rows in steps.items():
+            print(f"\nthresholds {how}")
+            print("\n".join(ladder_table(of_rows, NAMES)), flush=True)
 
 
 if __name__ == "__main__":

@@ -181,11 +181,28 @@ def detect(
     windows : (n_labels,) odd numbers of frames
     threshold, tag_threshold : one for all classes, or (n_labels,)
     """
-    scores = gate_and_filter(frame_scores, clip_scores, windows, tag_threshold)
-    decisions = filter_frames(scores >= threshold, windows).astype(bool)
-    # A threshold of zero must not bring back classes that the tags have ruled out.
-    tags = (clip_scores >= tag_threshold) & decisions.any(axis=0)
-    return Detection(decisions & tags, tags)
+    filtered = filter_frames(frame_scores, windows).astype(np.float32)
+    return decide_filtered(filtered, clip_scores, windows, threshold, tag_threshold)
+
+
+def decide_filtered(
+    filtered: FloatArray,
+    clip_scores: FloatArray,
+    windows: Sequence[int],
+    threshold: float | FloatArray = 0.5,
+    tag_threshold: float | FloatArray = 0.5,
+) -> Detection:
+    """`detect` of frame scores that are filtered already, which is most of the work.
+
+    A gate opens or shuts a whole class: it may as well come after the filter.
+    """
+    tags = np.broadcast_to(clip_scores >= tag_threshold, clip_scores.shape)
+    decisions = np.zeros(filtered.shape, bool)
+    columns = np.flatnonzero(tags)
+    if len(columns):
+        above = (filtered >= threshold)[:, columns]
+        decisions[:, columns] = filter_frames(above, [windows[k] for k in columns])
+    return Detection(decisions, tags & decisions.any(axis=0))
 
 
 def events_of(frames: BoolArray, labels: Sequence[str], front_end: FrontEnd) -> tuple[Event, ...]:

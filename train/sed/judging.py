@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FloatArray, FrontEnd
@@ -16,7 +18,7 @@ from soundpost.device.frame_detector import detect_offline, smooth
 from soundpost.train.sed.confusion import segment_confusion
 from soundpost.train.sed.decisions import Detected, FrameGrid, events_of
 from soundpost.train.sed.device_events import known_at_s
-from soundpost.train.sed.event_filter import detect, gate_and_filter
+from soundpost.train.sed.event_filter import decide_filtered, detect, filter_frames, gate_and_filter
 from soundpost.train.sed.event_filter import events_of as events_of_frames
 from soundpost.train.sed.judged import EventsOf, ScoresOf
 from soundpost.train.sed.metrics import (
@@ -24,6 +26,7 @@ from soundpost.train.sed.metrics import (
     EventFigures,
     SedFigures,
     clip_tag_figures,
+    event_f1_of,
     sed_figures,
 )
 from soundpost.train.sed.recipe import FilterSettings
@@ -91,6 +94,48 @@ def judge_published(
         events=without_delays(figures.events),
     )
     return Judged(tuple(scenes), classes, scores, found, figures)
+
+
+# What thresholds of the published decision are chosen from.
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def choose_published(
+    scenes: Sequence[Scene],
+    labels: Sequence[str],
+    frames: FloatArray,
+    clips: FloatArray,
+    windows: Sequence[int],
+    settings: FilterSettings,
+    front_end: FrontEnd,
+    *,
+    quiet: bool = False,
+) -> FilterSettings:
+    """The thresholds of frames and tags, one pair for all labels, with the highest event F1.
+
+    For validation recordings; the parameters are those of `judge_published`. The paper keeps 0.5:
+    a short training leaves scores below it. Among equals the pair nearest to what the settings say.
+    """
+    filtered = [filter_frames(of_scene, windows).astype(np.float32) for of_scene in frames]
+    pairs = sorted(
+        itertools.product(THRESHOLDS, THRESHOLDS),
+        key=lambda pair: (
+            abs(pair[0] - settings.threshold) + abs(pair[1] - settings.tag_threshold),
+            pair,
+        ),
+    )
+    best, chosen = -1.0, settings
+    for threshold, tag_threshold in tqdm(pairs, "thresholds", disable=quiet, leave=False):
+        found = {}
+        for scene, of_scene, of_clip in zip(scenes, filtered, clips, strict=True):
+            decided = decide_filtered(of_scene, of_clip, windows, threshold, tag_threshold)
+            found[scene.path] = events_of_frames(decided.frames, labels, front_end)
+        f1, *_ = event_f1_of(scenes, found, labels)
+        mean = float(np.mean(list(f1.values())))
+        if mean > best + 1e-9:
+            best = mean
+            chosen = replace(settings, threshold=threshold, tag_threshold=tag_threshold)
+    return chosen
 
 
 def without_delays(events: EventFigures) -> EventFigures:

@@ -53,6 +53,7 @@ class SedReport:
     confusion : of `segment_confusion`
     trade : of `trade_off` on validation recordings; may be empty
     recordings : to be pictured
+    chosen : the same model's figures with other thresholds, and what these are
     """
 
     title: str
@@ -65,6 +66,7 @@ class SedReport:
     published_on: str = ""
     trade: tuple[TradePoint, ...] = ()
     recordings: tuple[PicturedRecording, ...] = ()
+    chosen: tuple[SedFigures, str] | None = None
 
 
 def check_published(published: Mapping[str, float], where: str) -> None:
@@ -152,7 +154,11 @@ def write_report(folder: Path, report: SedReport) -> None:
         lines += ["## Recordings", ""]
     for number, shown in enumerate(report.recordings, 1):
         lines += [f"![{shown.scene.path.name}](recording_{number:02d}.png)", ""]
-    write_atomically(folder / FIGURES, (json.dumps(figures.to_dict(), indent=1) + "\n").encode())
+    table = figures.to_dict()
+    if report.chosen is not None:
+        of, how = report.chosen
+        table["chosen"] = {"how": how, "all": of.to_dict()["all"]}
+    write_atomically(folder / FIGURES, (json.dumps(table, indent=1) + "\n").encode())
     write_atomically(folder / "report.md", "\n".join(lines).encode())
 
 
@@ -184,10 +190,13 @@ def _worst_first(by_label: Mapping[str, Mapping[str, float]]) -> list[str]:
 def _headline_table(report: SedReport) -> list[str]:
     ours = report.figures.headline()
     on = f" ({report.published_on})" if report.published_on else ""
-    lines = [f"| figure | here | published{on} |", "|---|---|---|"]
+    columns = ["here", *([report.chosen[1]] if report.chosen else []), f"published{on}"]
+    lines = [f"| figure | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name, (title, kind) in HEADLINES.items():
-        published = report.published.get(name, math.nan)
-        lines.append(f"| {title} | {written(ours[name], kind)} | {written(published, kind)} |")
+        values = [ours[name]]
+        values += [report.chosen[0].headline()[name]] if report.chosen else []
+        values += [report.published.get(name, math.nan)]
+        lines.append(f"| {title} | {' | '.join(written(value, kind) for value in values)} |")
     return lines
 
 

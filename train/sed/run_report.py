@@ -10,6 +10,7 @@ from pathlib import Path
 from soundpost.train.sed.decisions import FrameGrid
 from soundpost.train.sed.feature_cache import FeatureCache
 from soundpost.train.sed.judging import Judged
+from soundpost.train.sed.metrics import SedFigures
 from soundpost.train.sed.pictures import PicturedRecording
 from soundpost.train.sed.report import SedReport, write_report
 from soundpost.train.sed.thresholds import trade_off
@@ -49,6 +50,7 @@ def write_run_report(
     *,
     published: Mapping[str, float] | None = None,
     published_on: str = "",
+    chosen: tuple[SedFigures, str] | None = None,
     look_ahead_frames: int = 0,
     chunk_frames: int | None = None,
 ) -> None:
@@ -59,6 +61,7 @@ def write_run_report(
     judged : the test recordings, or the validation ones where there are no others
     features : of the recordings of `judged`, in their order
     validation : gives the trade of the threshold
+    chosen : figures with other thresholds, and what these are
     chunk_frames : that the sensor hears at a time; None for a model that hears whole recordings,
         whose delays mean nothing
     """
@@ -86,5 +89,6 @@ def write_run_report(
         confusion=judged.confusion(),
         trade=trade,
         recordings=pictured(judged, features),
+        chosen=chosen,
     )
     write_report(run, report)

@@ -22,7 +22,7 @@ from soundpost.train.sed.event_filter import Rule, detect, event_windows
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.fitting import FloatArray, Validation, score_scenes
 from soundpost.train.sed.frame_grid import frame_targets
-from soundpost.train.sed.judging import Judged, judge_published
+from soundpost.train.sed.judging import Judged, choose_published, judge_published
 from soundpost.train.sed.recipe import DetectionRecipe
 from soundpost.train.sed.report import check_published
 from soundpost.train.sed.run import train_detection
@@ -101,13 +101,17 @@ def train_folder(
         validation=going, n_steps=batches.n_batches, quiet=quiet,
     )  # fmt: skip
     arrays: dict[str, NDArray[np.generic]] = {}
-    judged = {}
+    judged, chosen = {}, {}
+    settings = recipe.filter
+    # "validation" comes first.
     for name, features_of in held.items():
         frames, clips = score_scenes(trained.pair.student, _InOrder(features_of), device)
         scenes = features_of.scenes.scenes
-        judged[name] = judge_published(
-            scenes, trained.labels, frames, clips, windows, recipe.filter, front_end
-        )
+        decided = (scenes, trained.labels, frames, clips, windows)
+        if name == "validation":
+            settings = choose_published(*decided, recipe.filter, front_end, quiet=quiet)
+        judged[name] = judge_published(*decided, recipe.filter, front_end)
+        chosen[name] = judge_published(*decided, settings, front_end).figures
         arrays[f"{name}_frames"], arrays[f"{name}_clips"] = frames, clips
         arrays[f"{name}_paths"] = np.array([s.path.relative_to(folder) for s in scenes], str)
     packed = io.BytesIO()
@@ -124,6 +128,10 @@ def train_folder(
         judged["validation"],
         published=recipe.published,
         published_on="DCASE 2019 task 4, evaluation set",
+        chosen=(
+            chosen[last],
+            f"with {settings.threshold:g} and {settings.tag_threshold:g}, chosen on validation",
+        ),
     )
     return judged
 

@@ -82,7 +82,10 @@ def test_a_folder_becomes_a_run(scenes, tmp_path):
     # Published figures of the row stand beside ours.
     report = (run / "report.md").read_text()
     assert re.search(r"\| event F1 .* \| 49.8 % \|", report)
-    assert json.loads((run / "figures.json").read_text()) == judged["validation"]
+    kept = json.loads((run / "figures.json").read_text())
+    assert "chosen on validation" in report
+    assert kept.pop("chosen")["all"]["event_f1"] >= kept["all"]["event_f1"]
+    assert kept == judged["validation"]
     scores = np.load(run / "scores.npz")
     assert scores["validation_frames"].shape == (4, 98, 2)
     assert scores["validation_clips"].shape == (4, 2)

@@ -1,0 +1,79 @@
+"""Scores to events to figures, of two recordings whose answer is known."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from soundpost.device.detector import ClassSettings
+from soundpost.device.features import FrontEnd
+from soundpost.train.sed.event_filter import detect, filter_frames, gate_and_filter
+from soundpost.train.sed.judging import choose_published, judge_on_device, judge_published
+from soundpost.train.sed.recipe import FilterSettings
+from soundpost.train.sed.scenes import Event, Scene
+
+FRONT_END = FrontEnd()
+LABELS = ("cat", "dog")
+# Frame i covers 10 ms from 10 i + 7.5 ms on.
+SCENES = (
+    Scene(Path("a.wav"), "strong", 2.0, (Event("dog", 0.5, 1.0),), frozenset({"dog"})),
+    Scene(Path("b.wav"), "strong", 2.0, (Event("cat", 1.0, 1.6),), frozenset({"cat"})),
+)
+
+
+def scores(high):
+    """What a model that is right and unsure says: `high` within events, 0.05 elsewhere."""
+    frames = np.full((2, 198, 2), 0.05, np.float32)
+    frames[0, 50:100, 1] = high
+    frames[1, 100:160, 0] = high
+    return frames
+
+
+def test_an_unsure_model_is_read_with_thresholds_of_its_own():
+    frames = scores(0.35)
+    clips = np.array([[0.05, 0.25], [0.25, 0.05]], np.float32)
+    decided = (SCENES, LABELS, frames, clips, (5, 5))
+    at_one_half = judge_published(*decided, FilterSettings(), FRONT_END)
+    assert at_one_half.figures.headline()["event_f1"] == 0
+    # Of all pairs that find both events, and nothing else, the one nearest to one half.
+    chosen = choose_published(*decided, FilterSettings(), FRONT_END, quiet=True)
+    assert chosen == replace(FilterSettings(), threshold=0.3, tag_threshold=0.2)
+    judged = judge_published(*decided, chosen, FRONT_END)
+    figures = judged.figures.headline()
+    assert [figures[name] for name in ("event_f1", "clip_f1", "map")] == [1, 1, 1]
+    (event,) = judged.found[SCENES[0].path]
+    assert (event.onset_s, event.offset_s) == pytest.approx((0.5075, 1.0075))
+    # What hears the whole recording at once knows of no event while it lasts.
+    assert math.isnan(figures["onset_delay_median_s"])
+
+
+def test_the_sensor_knows_of_an_event_when_its_chunk_has_been_heard():
+    classes = [ClassSettings(label, 0.5, 0.3, "median", 5, 0.0, 0.1) for label in LABELS]
+    judged = judge_on_device(SCENES, scores(0.9), classes, FRONT_END, 20, 10)
+    figures = judged.figures.headline()
+    assert figures["event_f1"] == 1
+    # Frame 50 is decided with frame 52, in the chunk that ends with frame 59, whose window ends at
+    # 59 x 10 + 25 ms; the cat's by frame 109: 115 ms after each onset.
+    assert figures["onset_delay_median_s"] == pytest.approx(0.115)
+    assert figures["onset_delay_p90_s"] == pytest.approx(0.115)
+
+
+@settings(max_examples=60)
+@given(
+    arrays(np.float32, (30, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])),
+    arrays(np.float32, (3,), elements=st.sampled_from([0.0, 0.375, 0.5, 0.875])),
+    st.tuples(*[st.sampled_from([1, 3, 7])] * 3),
+    st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+)
+def test_the_order_of_gate_and_filter_makes_no_difference(frames, clips, windows, threshold):
+    """Figure 4 gates first; we filter first, so that many thresholds share the work."""
+    gated = gate_and_filter(frames, clips, windows)
+    expected = filter_frames(gated >= threshold, windows).astype(bool) & (clips >= 0.5)
+    found = detect(frames, clips, windows, threshold)
+    np.testing.assert_array_equal(found.frames, expected)
+    np.testing.assert_array_equal(found.tags, expected.any(axis=0))
