@@ -12,7 +12,7 @@ segments, up to the inflection point of the cumulative distribution of the sorte
 - A window is the odd number of frames nearest to its duration, at least one; a median at an end of
   the clip repeats the outermost frame.
 - A class without a strong example gets the median of the other classes' windows, or
-  `FALLBACK_S` where none has one. That is logged, and stands in the record.
+  `FIXED_S` where none has one. That is logged, and stands in the record.
 - Figure 4 filters posteriors and "one-hot predictions" with the same window: gate by the tags,
   filter, threshold, filter again. The tagging figures gain too in the paper: a tag whose class
   has no frame left is withdrawn.
@@ -37,11 +37,12 @@ _log = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
-Rule = Literal["esp", "average", "none"]
-RULES: tuple[Rule, ...] = ("esp", "average", "none")
+Rule = Literal["esp", "average", "fixed", "none"]
+RULES: tuple[Rule, ...] = ("esp", "average", "fixed", "none")
 
-# Where no class has a strong example: the median window of the DCASE 2019 baseline is 0.45 s.
-FALLBACK_S = 0.45
+# Of every class under the rule "fixed", and where no class has a strong example: the median window
+# of the DCASE 2019 baseline.
+FIXED_S = 0.45
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,14 @@ def event_windows(
     """Windows of every class from the strongly labelled training scenes.
 
     rule : "esp" (equation 7), "average" (eta times the mean of all, as in the rows of table 1 above
-        the last), "none" (no filter)
+        the last), "fixed" (the baseline's one window for all), "none" (no filter)
     """
     if rule not in RULES:
         raise ConfigError(f"post-processing rule is {rule!r}; expected {', '.join(RULES)}")
     if rule == "none":
         return EventWindows(rule, dict.fromkeys(labels, 0.0))
+    if rule == "fixed":
+        return EventWindows(rule, dict.fromkeys(labels, FIXED_S))
     durations: dict[str, list[float]] = {label: [] for label in labels}
     for scene in scenes:
         if scene.labelling == "strong":
@@ -120,7 +123,7 @@ def event_windows(
     }
     missing = tuple(label for label in labels if label not in windows)
     if missing:
-        borrowed = float(np.median(list(windows.values()))) if windows else FALLBACK_S
+        borrowed = float(np.median(list(windows.values()))) if windows else FIXED_S
         _log.warning(
             "no strongly labelled example of %s: the median filter is %.2f s, %s; label a few "
             "scenes strongly to have windows of their own",
@@ -171,6 +174,8 @@ def detect(
     windows: Sequence[int],
     threshold: float | FloatArray = 0.5,
     tag_threshold: float | FloatArray = 0.5,
+    *,
+    gate: bool = True,
 ) -> Detection:
     """Figure 4: gate by the tags, filter, threshold, filter the decisions.
 
@@ -180,9 +185,11 @@ def detect(
     clip_scores : (n_labels,)
     windows : (n_labels,) odd numbers of frames
     threshold, tag_threshold : one for all classes, or (n_labels,)
+    gate : False for what leaves the gate out, such as the mean-teacher baseline: tags and frames
+        then say nothing of each other
     """
     filtered = filter_frames(frame_scores, windows).astype(np.float32)
-    return decide_filtered(filtered, clip_scores, windows, threshold, tag_threshold)
+    return decide_filtered(filtered, clip_scores, windows, threshold, tag_threshold, gate=gate)
 
 
 def decide_filtered(
@@ -191,6 +198,8 @@ def decide_filtered(
     windows: Sequence[int],
     threshold: float | FloatArray = 0.5,
     tag_threshold: float | FloatArray = 0.5,
+    *,
+    gate: bool = True,
 ) -> Detection:
     """`detect` of frame scores that are filtered already, which is most of the work.
 
@@ -198,11 +207,11 @@ def decide_filtered(
     """
     tags = np.broadcast_to(clip_scores >= tag_threshold, clip_scores.shape)
     decisions = np.zeros(filtered.shape, bool)
-    columns = np.flatnonzero(tags)
+    columns = np.flatnonzero(tags) if gate else np.arange(len(tags))
     if len(columns):
         above = (filtered >= threshold)[:, columns]
         decisions[:, columns] = filter_frames(above, [windows[k] for k in columns])
-    return Detection(decisions, tags & decisions.any(axis=0))
+    return Detection(decisions, tags & decisions.any(axis=0) if gate else np.array(tags))
 
 
 def events_of(frames: BoolArray, labels: Sequence[str], front_end: FrontEnd) -> tuple[Event, ...]:

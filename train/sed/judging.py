@@ -76,10 +76,10 @@ def judge_published(
     limits = settings.threshold, settings.tag_threshold
     scores, found = {}, {}
     for scene, frame_scores, clip_scores in zip(scenes, frames, clips, strict=True):
-        scores[scene.path] = gate_and_filter(
-            frame_scores, clip_scores, windows, settings.tag_threshold
-        )
-        decided = detect(frame_scores, clip_scores, windows, *limits)
+        # A threshold of zero opens every gate.
+        opens = settings.tag_threshold if settings.gate else 0.0
+        scores[scene.path] = gate_and_filter(frame_scores, clip_scores, windows, opens)
+        decided = detect(frame_scores, clip_scores, windows, *limits, gate=settings.gate)
         found[scene.path] = events_of_frames(decided.frames, labels, front_end)
     classes = tuple(
         ClassSettings(label, settings.threshold, settings.threshold, "none", 1, 0.0, 0.0)
@@ -88,9 +88,11 @@ def judge_published(
     figures = sed_figures(scenes, scores, FrameGrid.of(front_end), classes, found=found)
     tags = [frozenset(event.label for event in scene.events) for scene in scenes]
     of_clips = clip_tag_figures(tags, clips, settings.tag_threshold, labels)
+    if settings.gate:
+        of_clips = replace(of_clips, f1=figures.clips.f1)
     figures = replace(
         figures,
-        clips=replace(of_clips, f1=figures.clips.f1),
+        clips=of_clips,
         events=without_delays(figures.events),
     )
     return Judged(tuple(scenes), classes, scores, found, figures)
@@ -117,8 +119,10 @@ def choose_published(
     a short training leaves scores below it. Among equals the pair nearest to what the settings say.
     """
     filtered = [filter_frames(of_scene, windows).astype(np.float32) for of_scene in frames]
+    # Without a gate the tags' threshold decides nothing of the events.
+    of_tags = THRESHOLDS if settings.gate else (settings.tag_threshold,)
     pairs = sorted(
-        itertools.product(THRESHOLDS, THRESHOLDS),
+        itertools.product(THRESHOLDS, of_tags),
         key=lambda pair: (
             abs(pair[0] - settings.threshold) + abs(pair[1] - settings.tag_threshold),
             pair,
@@ -128,7 +132,9 @@ def choose_published(
     for threshold, tag_threshold in tqdm(pairs, "thresholds", disable=quiet, leave=False):
         found = {}
         for scene, of_scene, of_clip in zip(scenes, filtered, clips, strict=True):
-            decided = decide_filtered(of_scene, of_clip, windows, threshold, tag_threshold)
+            decided = decide_filtered(
+                of_scene, of_clip, windows, threshold, tag_threshold, gate=settings.gate
+            )
             found[scene.path] = events_of_frames(decided.frames, labels, front_end)
         f1, *_ = event_f1_of(scenes, found, labels)
         mean = float(np.mean(list(f1.values())))

@@ -109,13 +109,15 @@ class MethodSettings:
 class FilterSettings:
     """Post-processing; train/sed/event_filter.py.
 
-    rule : "esp", "average" or "none"
+    rule : "esp", "average", "fixed" or "none"
+    gate : a class that the clip's tags deny has no frames
     eta : scale of equation 7
     threshold, tag_threshold : of frames and of tags
     """
 
     rule: str = "average"
     eta: float = 1 / 3
+    gate: bool = True
     threshold: float = 0.5
     tag_threshold: float = 0.5
 

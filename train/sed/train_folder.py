@@ -54,7 +54,10 @@ def frame_and_clip_f1(
 
     def judge(frames: FloatArray, clips: FloatArray) -> dict[str, float]:
         limits = recipe.filter.threshold, recipe.filter.tag_threshold
-        found = [detect(f, c, windows, *limits) for f, c in zip(frames, clips, strict=True)]
+        gate = recipe.filter.gate
+        found = [
+            detect(f, c, windows, *limits, gate=gate) for f, c in zip(frames, clips, strict=True)
+        ]
         heard = np.concatenate([one.frames for one in found])
         options = {"average": "macro", "zero_division": 0.0}
         return {
@@ -142,6 +145,7 @@ def _made(recipe: DetectionRecipe, folder: Path, train: SceneSet) -> str:
     return (
         f"Trained on {len(train.scenes)} recordings of {folder} ({kinds}), width "
         f"{recipe.model.width:g}, {recipe.training.epochs} epochs, seed {recipe.training.seed}, "
-        f"code {git_revision()}. Decided as published: gate by the tags, centred medians, "
+        f"code {git_revision()}. Decided as published: "
+        f"{'gate by the tags, ' if recipe.filter.gate else ''}centred medians, "
         f"thresholds of {recipe.filter.threshold:g} and {recipe.filter.tag_threshold:g}."
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from soundpost.device.errors import ConfigError
 from soundpost.device.features import FrontEnd
 from soundpost.train.sed.event_filter import (
-    FALLBACK_S,
+    FIXED_S,
     detect,
     event_specific_window_s,
     event_windows,
@@ -77,14 +77,14 @@ def test_only_strong_scenes_count_and_a_class_without_one_says_so(caplog):
 
 def test_without_any_strong_scene_there_is_a_default(caplog):
     windows = event_windows([], ["cat"])
-    assert windows.window_s == {"cat": FALLBACK_S}
+    assert windows.window_s == {"cat": FIXED_S}
     assert "for no class has any" in caplog.text
 
 
 def test_no_filter_is_a_window_of_one_frame():
     windows = event_windows([], ["cat"], "none")
     assert windows.frames(["cat"], 0.01) == (1,)
-    with pytest.raises(ConfigError, match="expected esp, average, none"):
+    with pytest.raises(ConfigError, match="expected esp, average, fixed, none"):
         event_windows([], ["cat"], "median")
 
 
@@ -140,3 +140,19 @@ def test_events_stand_where_their_frames_are():
     assert (dog.label, dog.onset_s, dog.offset_s) == pytest.approx(("dog", 1.0075, 1.5075))
     assert (first.onset_s, first.offset_s) == pytest.approx((0.0075, 0.0175))
     assert last.offset_s == pytest.approx(9.9875)
+
+
+def test_the_baseline_has_one_window_and_no_gate():
+    windows = event_windows([], ("cat", "dog"), "fixed")
+    assert windows.window_s == {"cat": 0.45, "dog": 0.45}
+    assert windows.fallbacks == ()
+    # The cat's frames are there, its tag is not; of the dog it is the other way round.
+    frames = np.zeros((40, 2), np.float32)
+    frames[10:30, 0] = 0.9
+    clips = np.array([0.1, 0.8], np.float32)
+    ungated = detect(frames, clips, (3, 3), gate=False)
+    assert ungated.frames.sum(axis=0).tolist() == [20, 0]
+    assert ungated.tags.tolist() == [False, True]
+    gated = detect(frames, clips, (3, 3))
+    assert not gated.frames.any()
+    assert not gated.tags.any()

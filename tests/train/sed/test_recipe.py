@@ -89,7 +89,7 @@ def test_table_2_is_two_keys(name):
         ("model.kind=mobilenet_v2", r"model.kind is mobilenet_v2; expected pts"),
         ("training.epochs=0", r"training.epochs is 0; expected at least 1"),
         ("batch.strong=-1", r"strong -1, .*expected none below 0"),
-        ("filter.rule=median", r"filter.rule is median; expected esp, average, none"),
+        ("filter.rule=median", r"filter.rule is median; expected esp, average, fixed, none"),
     ],
 )
 def test_refuses(change, message):
