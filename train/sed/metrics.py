@@ -386,7 +386,8 @@ class SedFigures:
             label: {
                 "n_reference": events.n_reference[label],
                 "n_found": events.n_found[label],
-                "precision": events.precision[label],
+                # The library says 1 of nothing.
+                "precision": events.precision[label] if events.n_found[label] else math.nan,
                 "recall": events.recall[label],
                 "event_f1": events.event_f1[label],
                 "segment_f1": events.segment_f1[label],

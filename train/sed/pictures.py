@@ -198,7 +198,7 @@ def draw_trade_off(points: Sequence[TradePoint], path: Path) -> None:
     second.plot(onsets, [p.false_alarms_per_hour for p in together], "o-", ms=4, color=BLUE, lw=2)
     # Zero has its place, thousands too.
     second.set_yscale("symlog", linthresh=1)
-    second.set_ylim(bottom=0)
+    second.set_ylim(0, max(1.0, 1.3 * max(point.false_alarms_per_hour for point in points)))
     second.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     second.set_ylabel("false alarms per hour")
     if delayed:
