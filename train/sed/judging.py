@@ -99,7 +99,7 @@ def judge_published(
 
 
 # What thresholds of the published decision are chosen from.
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7)
 
 
 def choose_published(
