@@ -549,9 +549,10 @@ def told_of_growth(outcome: Outcome, hours: float) -> bool:
     )
     if not day:
         return True
-    # What is left behind stays, and would raise the median. The highest is a moment's: it has more
-    # handles while it connects, or rescues a damaged outbox into a new one.
-    steady = all(statistics.median(b) <= statistics.median(a) for a, b in (handles, threads))
+    # While it is not connected it has one handle and one thread less, and two while it connects.
+    steady = all(
+        statistics.median(b) <= max(a) and max(b) <= max(a) + 1 for a, b in (handles, threads)
+    )
     return steady and growth <= 5.0
 
 
