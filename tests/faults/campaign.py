@@ -9,6 +9,7 @@ come and how long they last; what the processes do meanwhile is theirs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import itertools
 import json
@@ -239,7 +240,7 @@ class Sensor:
 
 @dataclass
 class Sample:
-    """A process at one moment."""
+    """A sensor at one moment. handles : its own, without those of the sound that it is fed with."""
 
     hour: float
     pss_mb: float
@@ -247,11 +248,20 @@ class Sample:
     threads: int
 
 
-def sample_of(pid: int, hour: float) -> Sample:
-    """Read from /proc."""
+def sample_of(pid: int, hour: float, fed_from: tuple[Path, ...]) -> Sample:
+    """Read from /proc.
+
+    fed_from : where the campaign's part in the process has its files: a source opens its next sound
+        now and then, twice for a moment
+    """
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    handles = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    handles = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # One that was closed meanwhile is counted no more.
+        with contextlib.suppress(OSError):
+            target = entry.readlink()
+            handles += not any(target.is_relative_to(place) for place in fed_from)
     threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     return Sample(hour, pss * 1024 / 1e6, handles, threads)
 
@@ -326,7 +336,10 @@ class Campaign:
                 now_s = time.monotonic()
                 if now_s - sampled_s > 1.0 and self._steady.pid is not None:
                     sampled_s = now_s
-                    self._outcome.samples.append(sample_of(self._steady.pid, heard_s / 3_600))
+                    fed_from = (self._steady.sound, self._steady.ledger)
+                    self._outcome.samples.append(
+                        sample_of(self._steady.pid, heard_s / 3_600, fed_from)
+                    )
                 while self._later and self._later[0][0] <= now_s:
                     heapq.heappop(self._later)[2]()
                 if done < self._n_faults and heard_s >= done * length_s / self._n_faults:
