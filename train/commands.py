@@ -9,13 +9,13 @@ import argparse
 import json
 import os
 import sys
-from importlib import resources
 from pathlib import Path
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.ours import path_of_ours
 
 _TRAIN = """\
 Trains a student on a folder of labelled clips.
@@ -56,20 +56,6 @@ examples:
 """
 
 
-def _recipe_path(name: str) -> Path:
-    path = Path(name)
-    if path.suffix == ".toml" or path.exists():
-        return path
-    ours = resources.files("soundpost.train.recipes")
-    found = Path(str(ours / f"{name}.toml"))
-    if not found.is_file():
-        names = sorted(
-            f.name.removesuffix(".toml") for f in ours.iterdir() if f.name[-5:] == ".toml"
-        )
-        raise UsageError(f"no recipe {name}; ours: {', '.join(names)}; or give a TOML file")
-    return found
-
-
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="TOML file, or the name of one of ours")
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to the recipe")
@@ -103,7 +89,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if threads < 1:
         raise UsageError(f"--threads {threads}: expected 1 or more")
     torch.set_num_threads(threads)
-    path = _recipe_path(arguments.recipe)
+    path = path_of_ours(arguments.recipe, "soundpost.train.recipes", "recipe")
     kind = kind_of(read_tables(path, arguments.changes))
     if (arguments.teacher is None) == (kind == STREAMING):
         raise UsageError(

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detector import ClassSettings, Detection
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_detector import detect_offline, smooth
 from soundpost.train.sed.confusion import segment_confusion
 from soundpost.train.sed.decisions import Detected, FrameGrid, events_of
-from soundpost.train.sed.device_events import known_at_s
 from soundpost.train.sed.event_filter import decide_filtered, detect, filter_frames, gate_and_filter
 from soundpost.train.sed.event_filter import events_of as events_of_frames
 from soundpost.train.sed.judged import EventsOf, ScoresOf
@@ -154,6 +153,15 @@ def without_delays(events: EventFigures) -> EventFigures:
     return replace(events, delay=delays, all_delays=unknown(events.all_delays))
 
 
+def heard_until(detection: Detection, front_end: FrontEnd, chunk_frames: int) -> int:
+    """Last sample of the chunk that a detection waits for: what the sensor has heard by then.
+
+    What the sound card and the resampler hold back comes on top, up to 0.1 s.
+    """
+    last = (detection.window_end_sample - front_end.window_length) // front_end.hop_length
+    return front_end.samples_of((last // chunk_frames + 1) * chunk_frames)
+
+
 def judge_on_device(
     scenes: Sequence[Scene],
     scores: Sequence[FloatArray],
@@ -174,12 +182,7 @@ def judge_on_device(
     for scene, of_scene in zip(scenes, scores, strict=True):
         detections = detect_offline(of_scene, classes, front_end, look_ahead_frames)
         heard = [
-            replace(
-                one,
-                window_end_sample=round(
-                    known_at_s(one, front_end, chunk_frames) * front_end.sample_rate_hz
-                ),
-            )
+            replace(one, window_end_sample=heard_until(one, front_end, chunk_frames))
             for one in detections
         ]
         found[scene.path] = events_of(heard, front_end.sample_rate_hz)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib import resources
 from pathlib import Path
 
 from soundpost.device.command import Command
-from soundpost.device.errors import UsageError
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.ours import path_of_ours
 
 _DESCRIPTION = """\
 Makes soundscapes with exact labels out of a folder of labelled clips.
@@ -30,18 +29,6 @@ run goes on where it stopped when the same command is given again.
 """
 
 
-def _settings_path(name: str) -> Path:
-    path = Path(name)
-    if path.suffix == ".toml" or path.exists():
-        return path
-    ours = resources.files("soundpost.train.sed")
-    found = Path(str(ours / f"{name}.toml"))
-    if not found.is_file():
-        names = sorted(f.name.removesuffix(".toml") for f in ours.iterdir() if "toml" in f.name)
-        raise UsageError(f"no settings {name}; ours: {', '.join(names)}; or give a TOML file")
-    return found
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("settings", metavar="SETTINGS", help="TOML file, or the name of ours")
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to the settings")
@@ -52,7 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    path = _settings_path(arguments.settings)
+    path = path_of_ours(arguments.settings, "soundpost.train.sed", "settings")
     with interrupts_wait():
         from soundpost.train.sed.soundscape_settings import load_soundscape_settings
         from soundpost.train.sed.soundscape_writer import write_soundscapes

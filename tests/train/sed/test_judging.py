@@ -52,15 +52,21 @@ def test_an_unsure_model_is_read_with_thresholds_of_its_own():
     assert math.isnan(figures["onset_delay_median_s"])
 
 
-def test_the_sensor_knows_of_an_event_when_its_chunk_has_been_heard():
+# Frame 50 is decided with frame 52, in the chunk that ends with frame 59, whose window ends at
+# 59 x 10 + 25 ms; the cat's by frame 109: 115 ms after each onset. In chunks of 25 frames, with
+# frames 74 and 124.
+@pytest.mark.parametrize(("chunk_frames", "delays_s"), [(10, (0.115, 0.115)), (25, (0.265, 0.265))])
+def test_the_sensor_knows_of_an_event_when_its_chunk_has_been_heard(chunk_frames, delays_s):
     classes = [ClassSettings(label, 0.5, 0.3, "median", 5, 0.0, 0.1) for label in LABELS]
-    judged = judge_on_device(SCENES, scores(0.9), classes, FRONT_END, 20, 10)
+    judged = judge_on_device(SCENES, scores(0.9), classes, FRONT_END, 20, chunk_frames)
     figures = judged.figures.headline()
     assert figures["event_f1"] == 1
-    # Frame 50 is decided with frame 52, in the chunk that ends with frame 59, whose window ends at
-    # 59 x 10 + 25 ms; the cat's by frame 109: 115 ms after each onset.
-    assert figures["onset_delay_median_s"] == pytest.approx(0.115)
-    assert figures["onset_delay_p90_s"] == pytest.approx(0.115)
+    found = [judged.found[scene.path][0] for scene in SCENES]
+    onsets = [scene.events[0].onset_s for scene in SCENES]
+    delays = [one.decided_s - onset_s for one, onset_s in zip(found, onsets, strict=True)]
+    assert delays == pytest.approx(delays_s)
+    assert figures["onset_delay_median_s"] == pytest.approx(np.median(delays_s))
+    assert figures["onset_delay_p90_s"] == pytest.approx(max(delays_s))
 
 
 @settings(max_examples=60)
