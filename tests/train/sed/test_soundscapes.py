@@ -16,8 +16,8 @@ import soundfile
 import soundpost.train.sed.soundscape_writer as writer
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.clips import read_clip_set
+from soundpost.train.ours import path_of_ours
 from soundpost.train.sed.desed import read_desed
-from soundpost.train.sed.soundscape_command import _settings_path
 from soundpost.train.sed.soundscape_settings import load_soundscape_settings
 from soundpost.train.sed.soundscape_writer import write_soundscapes
 from soundpost.train.sed.soundscapes import SPLITS, gather, plan_scene, render
@@ -253,7 +253,9 @@ def test_the_command(event_clips, soundscape_settings, tmp_path):
 
 @pytest.mark.data
 def test_the_benchmark_set_has_its_classes_in_every_split():
-    settings = load_soundscape_settings(_settings_path("esc50_scenes"), [])
+    settings = load_soundscape_settings(
+        path_of_ours("esc50_scenes", "soundpost.train.sed", "settings"), []
+    )
     sounds = gather(read_clip_set(DATA / "esc50"), settings, quiet=True)
     assert len(settings.labels()) == 10
     assert settings.counts.test >= 400
