@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -165,6 +167,7 @@ def targets() -> list[Target]:
     """All of them."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = Path(tempfile.mkdtemp(dir=place, prefix="soundpost-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     raw = make_bundle()
     config = _load("test_config")
     microphone = _load("test_microphone")
