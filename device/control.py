@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from soundpost.device.daemon import Daemon
 from soundpost.device.errors import ConfigError, SoundpostError, UsageError
-from soundpost.device.mqtt import Publisher
 from soundpost.device.overlay import ALL, Overlay, save_overlay
 from soundpost.device.plan import SourcePlan, plan_sources
+from soundpost.device.publisher import Publisher
 from soundpost.device.reload import needs_restart
 from soundpost.device.settings import Settings, nearest
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from soundpost.device.clips import Clips
 from soundpost.device.listener import Listener, SourceTotals, announce_labels
-from soundpost.device.mqtt import Publisher
 from soundpost.device.observer import Observer, tell_all
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.reload import SourceChanges, compare_plans
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,9 @@ from soundpost.device.home_assistant import (
     discovery_messages,
     removals,
 )
-from soundpost.device.mqtt import Message, Publisher
+from soundpost.device.mqtt_inbox import Message
 from soundpost.device.presence import ONLINE
+from soundpost.device.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
 from soundpost.device.level_record import LevelRecord
 from soundpost.device.levels import LevelMeter, Levels
-from soundpost.device.mqtt import Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.source_health import HEALTH_INTERVAL_S, SourceHealth
 
 logger = logging.getLogger(__name__)

@@ -36,10 +36,10 @@ from soundpost.device.monitor_socket import (
     runtime_folder,
     socket_path,
 )
-from soundpost.device.mqtt import Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.pipeline import ScoredWindow
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.records import dump
 
 logger = logging.getLogger(__name__)

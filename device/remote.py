@@ -30,8 +30,8 @@ from typing import Any, Final
 from soundpost.device.control import Control
 from soundpost.device.errors import InputError, SoundpostError, UsageError
 from soundpost.device.kinds import Flag, Kind, Number, Text
-from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_inbox import Message
+from soundpost.device.publisher import Publisher
 from soundpost.device.records import parse_object
 from soundpost.device.settings import COMMANDS, CommandSettings, nearest
 from soundpost.device.topics import MAX_NAME_BYTES

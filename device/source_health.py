@@ -9,8 +9,8 @@ from soundpost.device.audio import AudioBlock
 from soundpost.device.board import Board, processor_time_s
 from soundpost.device.clips import Clips
 from soundpost.device.health import Gap, Health, HealthState
-from soundpost.device.mqtt import Publisher
 from soundpost.device.observer import Observer
+from soundpost.device.publisher import Publisher
 
 HEALTH_INTERVAL_S = 30.0
 

@@ -27,6 +27,7 @@ import pytest
 import soundfile
 
 from soundpost.device import errors
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import read_bundle, starter_bundle_path
 from soundpost.device.config import load_settings
 from soundpost.device.disk_outbox import OutboxSettings
@@ -34,7 +35,7 @@ from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.features import FrontEnd
 from soundpost.device.identifiers import uuid7
 from soundpost.device.level_record import LevelRecord
-from soundpost.device.mqtt import BrokerSettings, Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.remote import parse_request, result_json
 from soundpost.device.settings import TABLES
 from soundpost.device.topics import Topics

@@ -23,8 +23,8 @@ from soundpost.device.alert_program import AlertProgram
 from soundpost.device.broker_options import add_broker_options, broker_settings
 from soundpost.device.command import Command
 from soundpost.device.events import PHASES, SoundEvent
-from soundpost.device.mqtt import Subscriber
 from soundpost.device.mqtt_link import LinkState
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.terminal import Screen, is_terminal, print_anything
 from soundpost.device.topics import DEFAULT_BASE_TOPIC, check_name
 

@@ -25,10 +25,11 @@ from soundpost.device.errors import BrokerError, UsageError
 from soundpost.device.events import SoundEvent
 from soundpost.device.files import write_atomically
 from soundpost.device.interrupt import handle_interrupts, interrupts_wait
-from soundpost.device.mqtt import Publisher, Subscriber
 from soundpost.device.observer import Observer
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.soundscape import soundscape
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 _DESCRIPTION = """\

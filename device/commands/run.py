@@ -28,12 +28,12 @@ from soundpost.device.health import Health
 from soundpost.device.home_assistant import AnnouncedSource
 from soundpost.device.interrupt import interrupts_wait
 from soundpost.device.monitor import Monitor
-from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_link import LinkState
 from soundpost.device.notify import Notifier
 from soundpost.device.observer import Observer
 from soundpost.device.overlay import load_overlay
 from soundpost.device.plan import SourcePlan, plan_sources
+from soundpost.device.publisher import Publisher
 from soundpost.device.remote import Remote
 from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import SpeechGate

@@ -31,13 +31,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sound_server import PulseAudio, Yard
 
 from soundpost.device.broker import LoopbackBroker
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.commands.run import plan_sources
 from soundpost.device.config import load_settings
 from soundpost.device.daemon import Daemon
 from soundpost.device.health import Health
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.pipeline import ScoredWindow
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 LIMIT_S = 5.0

@@ -23,8 +23,9 @@ from pathlib import Path
 from machine import describe, one_thread
 
 from soundpost.device.board_bench import example_event
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
-from soundpost.device.mqtt import BrokerSettings, Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 LIMIT_PER_S = 2_000

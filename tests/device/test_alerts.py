@@ -29,11 +29,12 @@ from alert_examples import (
 
 from soundpost.device.alert_output import alert_line
 from soundpost.device.broker import LoopbackBroker
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.commands.alerts import COMMAND
 from soundpost.device.errors import BrokerError, InputError, UsageError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
-from soundpost.device.mqtt import BrokerSettings, Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 # Generous: the machine may be busy. Nothing here sleeps for as long as it may take.

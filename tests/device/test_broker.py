@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from soundpost.device.broker import LoopbackBroker
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError, UsageError
-from soundpost.device.mqtt import Subscriber
+from soundpost.device.subscriber import Subscriber
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_it_costs_the_daemon_few_megabytes() -> None:
         "def pss_mb():\n"
         "    lines = open('/proc/self/smaps_rollup').read().splitlines()\n"
         "    return next(int(x.split()[1]) for x in lines if x.startswith('Pss:')) / 1024\n"
-        "import soundpost.device.mqtt\n"
+        "import soundpost.device.publisher\n"
         "before = pss_mb()\n"
         "from soundpost.device.broker import LoopbackBroker\n"
         "LoopbackBroker().start()\n"

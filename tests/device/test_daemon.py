@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from soundpost.device.alarms import AlarmSettings, synthesise_alarm
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.clip_store import ClipSettings
 from soundpost.device.clips import Clips
@@ -28,9 +29,9 @@ from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import InputError
 from soundpost.device.events import SoundEvent
 from soundpost.device.microphone import MicrophoneProfile
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.plan import LevelPlan, SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 # Generous: the machine may be busy. Nothing here sleeps for as long as it may take.

@@ -20,7 +20,8 @@ from soundpost.device.home_assistant import (
     HomeAssistantSettings,
     discovery_messages,
 )
-from soundpost.device.mqtt import Message, Publisher
+from soundpost.device.mqtt_inbox import Message
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")

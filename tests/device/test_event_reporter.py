@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.clock import SampleClock
 from soundpost.device.detector import ClassSettings, EventDetector
 from soundpost.device.event_reporter import EventReporter
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
-from soundpost.device.mqtt import BrokerSettings, Publisher, Subscriber
 from soundpost.device.pipeline import Pipeline
+from soundpost.device.publisher import Publisher
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 RATE_HZ = 16_000

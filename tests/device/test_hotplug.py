@@ -22,14 +22,15 @@ import soundfile
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device.audio import AudioBlock
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.daemon import Daemon
 from soundpost.device.errors import SoundpostError
 from soundpost.device.health import Health
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.pipeline import ScoredWindow
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 DEVICE = "porch-pi"

@@ -15,7 +15,7 @@ from soundpost.device import leftovers
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.health import Health
 from soundpost.device.leftovers import Leftovers
-from soundpost.device.mqtt import Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.daemon import Daemon
 from soundpost.device.errors import CaptureError
 from soundpost.device.monitor import Monitor
 from soundpost.device.monitor_socket import MAX_LINE_BYTES, MONITOR_SCHEMA, socket_path, watch
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.plan import LevelPlan, SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 DEVICE = "porch-pi"

@@ -17,18 +17,15 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from soundpost.device.broker_settings import BrokerSettings, read_password
 from soundpost.device.errors import BrokerError, InputError, UsageError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.health import Health
 from soundpost.device.identifiers import uuid7
 from soundpost.device.level_record import LevelRecord
-from soundpost.device.mqtt import (
-    BrokerSettings,
-    Publisher,
-    Subscriber,
-    read_password,
-)
 from soundpost.device.outbox import MemoryOutbox
+from soundpost.device.publisher import Publisher
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")
@@ -235,7 +232,8 @@ def test_the_will_says_offline_when_the_process_is_killed(mosquitto, ends) -> No
     ends.callback(witness.close)
     program = (
         "import time\n"
-        "from soundpost.device.mqtt import BrokerSettings, Publisher\n"
+        "from soundpost.device.broker_settings import BrokerSettings\n"
+        "from soundpost.device.publisher import Publisher\n"
         "from soundpost.device.topics import Topics\n"
         f"Publisher(BrokerSettings(port={mosquitto.port}), Topics('soundpost', 'porch-pi')).start()"
         ".wait_connected(5)\n"

@@ -21,8 +21,9 @@ from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
-from soundpost.device.mqtt import Publisher, Subscriber
 from soundpost.device.mqtt_client import MAX_PACKET_BYTES, Client
+from soundpost.device.publisher import Publisher
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")

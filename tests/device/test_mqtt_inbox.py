@@ -11,8 +11,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from soundpost.device.mqtt import BrokerSettings, Message, Publisher
-from soundpost.device.mqtt_inbox import MAX_WAITING, MAX_WAITING_BYTES
+from soundpost.device.broker_settings import BrokerSettings
+from soundpost.device.mqtt_inbox import MAX_WAITING, MAX_WAITING_BYTES, Message
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 TOPICS = Topics("soundpost", "porch-pi")

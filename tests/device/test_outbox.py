@@ -31,14 +31,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundpost.device import disk_outbox as module
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.clock import Moment
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
-from soundpost.device.mqtt import BrokerSettings, Publisher, Subscriber
 from soundpost.device.outbox import MemoryOutbox, Queued
 from soundpost.device.outbox_file import ROW_BYTES
+from soundpost.device.publisher import Publisher
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 PATIENCE_S = 30.0
@@ -278,7 +280,8 @@ from pathlib import Path
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
 from soundpost.device.topics import Topics
-from soundpost.device.mqtt import BrokerSettings, Publisher
+from soundpost.device.broker_settings import BrokerSettings
+from soundpost.device.publisher import Publisher
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 STREAM = uuid7()
 ONSET = datetime(2026, 11, 20, 10, 0, tzinfo=timezone.utc)

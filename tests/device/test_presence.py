@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError
-from soundpost.device.mqtt import Publisher
 from soundpost.device.mqtt_faults import Fault
 from soundpost.device.presence import Presence
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 paho = pytest.importorskip("paho.mqtt.client")
@@ -112,7 +112,8 @@ def test_the_will_of_an_older_run_does_not_stay(mosquitto, ends) -> None:
     """After a power cut the broker learns late that the old connection is dead."""
     program = (
         "import sys, time\n"
-        "from soundpost.device.mqtt import BrokerSettings, Publisher\n"
+        "from soundpost.device.broker_settings import BrokerSettings\n"
+        "from soundpost.device.publisher import Publisher\n"
         "from soundpost.device.topics import Topics\n"
         f"settings = BrokerSettings(port={mosquitto.port}, keepalive_s=4)\n"
         "publisher = Publisher(settings, Topics('soundpost', 'porch-pi')).start()\n"

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle, write_bundle
 from soundpost.device.config import load_settings
 from soundpost.device.control import Control
@@ -28,11 +29,11 @@ from soundpost.device.daemon import Daemon
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import BundleError, ConfigError, InputError, UsageError
 from soundpost.device.health import Health
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.observer import Observer
 from soundpost.device.overlay import Overlay, load_overlay
 from soundpost.device.pipeline import Pipeline, ScoredWindow
 from soundpost.device.plan import SourcePlan, plan_sources
+from soundpost.device.publisher import Publisher
 from soundpost.device.reload import LIVE, SourceChanges, compare_plans, needs_restart
 from soundpost.device.settings import LevelSettings, ModelSettings, Settings, SourceSettings
 from soundpost.device.source_health import HEALTH_INTERVAL_S

@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from soundpost.device import remote
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import InputError, UsageError
-from soundpost.device.mqtt import Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.remote import (
     MAX_COMMAND_BYTES,
     RESULT_SCHEMA,

@@ -22,8 +22,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.events import SoundEvent
-from soundpost.device.mqtt import BrokerSettings, Subscriber
+from soundpost.device.subscriber import Subscriber
 
 PATIENCE_S = 60.0
 SOUNDPOST = [sys.executable, "-m", "soundpost.device"]

@@ -14,7 +14,7 @@ import trustme
 
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.errors import BrokerError, InputError, UsageError
-from soundpost.device.mqtt import Publisher
+from soundpost.device.publisher import Publisher
 from soundpost.device.tls import TlsSettings, certificate_dates, client_context
 from soundpost.device.topics import Topics
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from soundpost.device import disk_outbox, listener, source_health
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.daemon import Daemon
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.events import SoundEvent
-from soundpost.device.mqtt import BrokerSettings, Publisher
 from soundpost.device.outbox import Queued
 from soundpost.device.plan import SourcePlan
+from soundpost.device.publisher import Publisher
 from soundpost.device.topics import Topics
 
 # What waits for its time does so as much less as the day is shortened.

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from mutate import mutated
 
+from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.events import SoundEvent
-from soundpost.device.mqtt import BrokerSettings, Publisher, Subscriber
+from soundpost.device.publisher import Publisher
+from soundpost.device.subscriber import Subscriber
 from soundpost.device.topics import Topics
 
 EXAMPLES = Path(__file__).parents[1] / "device" / "examples"
