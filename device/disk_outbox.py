@@ -44,7 +44,7 @@ from soundpost.device.outbox_rescue import finish_rescue, rescue
 logger = logging.getLogger(__name__)
 
 # A second or this many acknowledged messages are what a restart may send again. A subscriber
-# remembers more (mqtt.Subscriber).
+# remembers more (subscriber.py).
 _DELETE_TOGETHER: Final = 500
 _DELETE_AFTER_S: Final = 0.5
 # Messages dated anew in one transaction: short enough to keep no source waiting.

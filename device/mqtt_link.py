@@ -1,7 +1,7 @@
 """One connection to an MQTT broker that is kept up, and says why when it is not.
 
 Each attempt uses a fresh client: nothing of an old connection survives in it, so the owner of
-unacknowledged messages (`mqtt.Publisher`) is the only one who sends again.
+unacknowledged messages (`publisher.py`) is the only one who sends again.
 """
 
 from __future__ import annotations

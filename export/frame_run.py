@@ -16,10 +16,10 @@ from soundpost.device.errors import ExportError, UsageError
 from soundpost.device.features import FloatArray
 from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.device.interpreter import sigmoid
-from soundpost.device.manifest import VERSION, TrainingData
+from soundpost.device.manifest import TrainingData
 from soundpost.export.frame_bundle import FrameBundleOptions, FrameExport, export_frames
 from soundpost.export.frames import score_recording
-from soundpost.export.pipeline import created_at, slug
+from soundpost.export.identity import bundle_name, check_out, created_at
 from soundpost.train.run import WEIGHTS
 from soundpost.train.sed.detector_choice import choose_detector, windows_for
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
@@ -78,16 +78,11 @@ def export_streaming_run(
     ExportError
         The conversion failed, or the int8 model is not as good as the float one.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"--out {out}: expected a file name in a folder that exists")
+    check_out(out)
     if not 0 <= most_event_f1_drop <= 1:
         raise UsageError(f"--most-event-drop {100 * most_event_f1_drop:g}: expected 0 to 100")
-    if not VERSION.fullmatch(version):
-        raise UsageError(f"--version {version}: expected a version such as 1.0.0")
     run = load_streaming_run(folder)
-    title = slug(name or run.recipe.name)
-    if not title:
-        raise UsageError(f"--name {name!r}: expected letters or digits")
+    title = bundle_name(name, run.recipe.name, version)
     sets = read_scenes(run.recipe, data or run.data, quiet=quiet)
     if sets.train.labels != run.student.labels:
         raise UsageError(

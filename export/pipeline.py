@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -11,10 +9,9 @@ from pathlib import Path
 
 from soundpost.device.bundle import Manifest, write_bundle
 from soundpost.device.detector import ClassSettings
-from soundpost.device.errors import InputError, UsageError
+from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.interpreter import load_interpreter, sigmoid
-from soundpost.device.manifest import VERSION
 from soundpost.export.gates import (
     RuntimeAgreement,
     check_float,
@@ -23,6 +20,7 @@ from soundpost.export.gates import (
     check_runtimes,
 )
 from soundpost.export.golden import golden_tolerance, make_golden
+from soundpost.export.identity import bundle_name, check_out, created_at
 from soundpost.export.model_card import CardFacts, HeardRow, render_card, training_data
 from soundpost.export.onnx_export import export_onnx
 from soundpost.export.parity import (
@@ -112,17 +110,12 @@ def export_run(
     ExportError
         The conversion failed, or the int8 model is not as good as the float one.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"--out {out}: expected a file name in a folder that exists")
+    check_out(out)
     check_exportable(folder)
     run = load_run(folder)
     # Names that no manifest takes are refused before the long work.
-    if not VERSION.fullmatch(options.version):
-        raise UsageError(f"--version {options.version}: expected a version such as 1.0.0")
-    name = slug(options.name or recipe_of(run).name)
-    if not name:
-        raise UsageError(f"--name {options.name!r}: expected letters or digits")
-    created = created_time(run)
+    name = bundle_name(options.name, recipe_of(run).name, options.version)
+    created = created_at(folder / WEIGHTS)
     windows = load_windows(run, data or Path(run.settings["data"]["path"]), quiet=quiet)
     converted = _convert(run, windows, quiet)
     judged = _judge(run, converted, windows, options, quiet)
@@ -250,32 +243,9 @@ def heard_at(
     return rows
 
 
-def created_time(run: TrainedRun) -> str:
-    """When a run's model was made; see `created_at`."""
-    return created_at(run.folder / WEIGHTS)
-
-
-def created_at(weights: Path) -> str:
-    """When a model was made: SOURCE_DATE_EPOCH if set, else when its weights were written.
-
-    Not the time of the export, so that the same run gives the same bundle, byte for byte.
-    """
-    stated = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if stated and not stated.isdigit():
-        raise UsageError(f"SOURCE_DATE_EPOCH is '{stated}': expected seconds since 1970")
-    seconds = int(stated) if stated else int(weights.stat().st_mtime)
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def means_speech(label: str) -> bool:
     """Whether a label names people who speak, such as `speech` or `Male speech, man speaking`."""
     return not _SPEECH_WORDS.isdisjoint(re.findall(r"[a-z]+", label.lower()))
-
-
-def slug(name: str) -> str:
-    """A bundle's name: small letters, digits, dots and dashes; empty where nothing is left."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
 
 
 def _manifest(

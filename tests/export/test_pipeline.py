@@ -18,16 +18,16 @@ from soundpost.device.errors import ExportError, InputError, UsageError
 from soundpost.device.features import log_mel
 from soundpost.device.interpreter import available_runtimes
 from soundpost.export import pipeline
+from soundpost.export.identity import created_at
 from soundpost.export.parity import INT8_TFLITE, ParityBounds
 from soundpost.export.pipeline import (
     ExportOptions,
     ExportResult,
-    created_time,
     export_run,
     means_speech,
 )
 from soundpost.export.tflite import TFLiteModels
-from soundpost.train.run import TrainedRun
+from soundpost.train.run import WEIGHTS, TrainedRun
 
 OPTIONS = ExportOptions(
     version="0.3.0", licence="CC-BY-4.0", notes="Not fit for anything but this test."
@@ -98,7 +98,7 @@ def test_the_manifest_says_what_the_run_was(exported: ExportResult, tone_run: Tr
     assert manifest.front_end == tone_run.front_end
     assert (manifest.window_samples, manifest.hop_samples) == (16_240, 4_000)
     assert manifest.weights == "int8"
-    assert manifest.created == created_time(tone_run)
+    assert manifest.created == created_at(tone_run.folder / WEIGHTS)
     (data,) = manifest.training_data
     # Fold 5 reports and a quarter of the rest chose thresholds: neither trained.
     assert data.n_clips == sum(data.licences.values()) == tone_run.settings["data"]["n_train"]
@@ -196,10 +196,10 @@ def test_created_follows_source_date_epoch(
     tone_run: TrainedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795168801")
-    assert created_time(tone_run) == "2026-11-20T10:00:01.000000Z"
+    assert created_at(tone_run.folder / WEIGHTS) == "2026-11-20T10:00:01.000000Z"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is 'soon'"):
-        created_time(tone_run)
+        created_at(tone_run.folder / WEIGHTS)
 
 
 def test_the_bundle_command_reads_what_was_exported(exported: ExportResult) -> None:
