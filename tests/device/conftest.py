@@ -44,6 +44,8 @@ def load_helper(name: str) -> ModuleType:
 
 # What stands in the decorators of tests is needed before any fixture is made.
 load_helper("alert_examples")
+# Functions and types of two files of tests.
+load_helper("streams")
 
 
 def free_port() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +16,10 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from streams import Heard, cut, lengths_over, streamed
 
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import open_bundle, pack_bundle, parse_bundle
-from soundpost.device.detector import Detection
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.frame_detector import detect_offline
 from soundpost.device.frame_interpreter import FrameInterpreter
@@ -61,25 +60,6 @@ def sound(rate_hz: int, seconds: float = 3.037) -> FloatArray:
 SOUNDS = {rate_hz: sound(rate_hz) for rate_hz in RATES_HZ}
 
 
-@dataclass
-class Heard:
-    firsts: list[int]
-    highest: list[list[float]]
-    detections: list[Detection]
-
-
-def streamed(pipeline: Pipeline, blocks: Sequence[AudioBlock]) -> Heard:
-    heard = Heard([], [], [])
-    windows = [window for block in blocks for window in pipeline.push(block)]
-    for window in [*windows, *pipeline.finish()]:
-        heard.detections += window.detections
-        if len(window.scores):
-            heard.firsts.append(window.first_sample)
-            heard.highest.append(window.scores.tolist())
-    assert pipeline.windows == len(heard.firsts)
-    return heard
-
-
 def step_by_step(pipelines: Pipelines, samples: FloatArray, rate_hz: int) -> Heard:
     """Resample all, all features, chunk after chunk, all frames through the detector at once."""
     manifest = pipelines.of(rate_hz).bundle.manifest
@@ -106,18 +86,6 @@ def step_by_step(pipelines: Pipelines, samples: FloatArray, rate_hz: int) -> Hea
     )
 
 
-def cut(
-    samples: FloatArray, lengths: Sequence[int], rate_hz: int, first: int = 0
-) -> list[AudioBlock]:
-    blocks, position = [], 0
-    for length in [*lengths, len(samples)]:
-        part = samples[position : position + length]
-        if len(part):
-            blocks.append(AudioBlock(part[:, None], first + position, rate_hz))
-        position += len(part)
-    return blocks
-
-
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_the_scene_holds_what_the_laws_are_about(pipelines: Pipelines, rate_hz: int) -> None:
     found = step_by_step(pipelines, SOUNDS[rate_hz], rate_hz).detections
@@ -137,7 +105,7 @@ def test_any_cut_gives_the_same_numbers(
     samples = SOUNDS[rate_hz]
     longest = data.draw(st.sampled_from([rate_hz // 50, rate_hz // 4, 3 * rate_hz]))
     some = data.draw(st.lists(st.integers(0, longest), min_size=1, max_size=30))
-    lengths = some * (len(samples) // max(1, sum(some)) + 1) if sum(some) > rate_hz // 10 else some
+    lengths = lengths_over(samples, some, rate_hz)
     heard = streamed(pipelines.of(rate_hz), cut(samples, lengths, rate_hz))
     assert heard == step_by_step(pipelines, samples, rate_hz)
 
@@ -214,8 +182,8 @@ def test_what_follows_a_gap_is_heard_as_if_nothing_had_been_before(pipelines: Pi
         for window in pipeline.push(block)
     ]
     assert pipeline.gaps == 1
-    assert [window.scores.tolist() for window in before] == alone.highest[: len(before)]
-    assert [window.scores.tolist() for window in after] == alone.highest[: len(after)]
+    assert [window.scores.tolist() for window in before] == alone.scores[: len(before)]
+    assert [window.scores.tolist() for window in after] == alone.scores[: len(after)]
     assert after[0].first_sample == 160_000
     # The noise that was lost in the middle ended with the gap.
     phases = [d.phase for window in after for d in window.detections if d.label == "low"]
@@ -231,7 +199,7 @@ def test_a_model_serves_two_streams_in_turn(pipelines: Pipelines) -> None:
     for block in cut(samples, [1_600] * 40, 16_000):
         for index, pipeline in enumerate((one, two)):
             found[index] += [window.scores.tolist() for window in pipeline.push(block)]
-    assert found[0] == found[1] == alone.highest[: len(found[0])]
+    assert found[0] == found[1] == alone.scores[: len(found[0])]
 
 
 def test_positions_at_the_rate_of_the_source(pipelines: Pipelines) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +12,13 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from streams import Heard, cut, lengths_over, streamed, streamed_after
 
 from soundpost.device.alarms import AlarmSettings, synthesise_alarm
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import Bundle, pack_bundle, parse_bundle, starter_bundle_path
 from soundpost.device.bundle import open_bundle as open_any_bundle
-from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.detector import ClassSettings, EventDetector
 from soundpost.device.errors import InputError
 from soundpost.device.features import log_mel
 from soundpost.device.interpreter import Interpreter
@@ -79,26 +79,6 @@ SCENES = {rate_hz: scene(rate_hz) for rate_hz in RATES_HZ}
 BEGINNINGS = {rate_hz: SCENES[rate_hz][: 3 * rate_hz] for rate_hz in RATES_HZ}
 
 
-@dataclass
-class Heard:
-    firsts: list[int]
-    scores: list[list[float]]
-    detections: list[Detection]
-
-
-def streamed(pipeline: Pipeline, blocks: Sequence[AudioBlock]) -> Heard:
-    heard = Heard([], [], [])
-    windows = [window for block in blocks for window in pipeline.push(block)]
-    for window in [*windows, *pipeline.finish()]:
-        heard.detections += window.detections
-        if len(window.scores):
-            heard.firsts.append(window.first_sample)
-            heard.scores.append(window.scores.tolist())
-    assert pipeline.windows == len(heard.firsts)
-    assert pipeline.samples == sum(len(block.samples) for block in blocks)
-    return heard
-
-
 def step_by_step(model: Model, samples: FloatArray, rate_hz: int) -> Heard:
     """Resample all, all features, all windows, detector."""
     manifest = model.bundle.manifest
@@ -123,19 +103,6 @@ def step_by_step(model: Model, samples: FloatArray, rate_hz: int) -> Heard:
     return heard
 
 
-def cut(
-    samples: FloatArray, lengths: Sequence[int], rate_hz: int, first: int = 0
-) -> list[AudioBlock]:
-    """Blocks of these lengths, the last one of the rest."""
-    blocks, position = [], 0
-    for length in [*lengths, len(samples)]:
-        part = samples[position : position + length]
-        if len(part):
-            blocks.append(AudioBlock(part[:, None], first + position, rate_hz))
-        position += len(part)
-    return blocks
-
-
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_the_scene_holds_what_the_laws_are_about(model: Model, rate_hz: int) -> None:
     """Without which the other laws would hold of nothing."""
@@ -157,7 +124,7 @@ def test_any_cut_gives_the_same_numbers(quick: Model, rate_hz: int, data: st.Dat
     samples = BEGINNINGS[rate_hz]
     longest = data.draw(st.sampled_from([rate_hz // 50, rate_hz // 4, 3 * rate_hz]))
     some = data.draw(st.lists(st.integers(0, longest), min_size=1, max_size=30))
-    lengths = some * (len(samples) // max(1, sum(some)) + 1) if sum(some) > rate_hz // 10 else some
+    lengths = lengths_over(samples, some, rate_hz)
     heard = streamed(quick.pipeline(rate_hz), cut(samples, lengths, rate_hz))
     assert heard == step_by_step(quick, samples, rate_hz)
     assert {d.label for d in heard.detections} == {"clap", "smoke_alarm"}
@@ -238,17 +205,6 @@ def test_after_a_gap_everything_starts_afresh_at_its_own_place(
     assert [(d.label, d.phase, d.onset_sample - start) for d in heard.detections] == [
         (d.label, d.phase, d.onset_sample) for d in alone.detections
     ]
-
-
-def streamed_after(pipeline: Pipeline, blocks: Sequence[AudioBlock]) -> Heard:
-    """As `streamed`, of a pipeline that has heard something before."""
-    windows = [window for block in blocks for window in pipeline.push(block)] + [*pipeline.finish()]
-    scored = [window for window in windows if len(window.scores)]
-    return Heard(
-        [window.first_sample for window in scored],
-        [window.scores.tolist() for window in scored],
-        [detection for window in windows for detection in window.detections],
-    )
 
 
 def test_each_jump_counts_once_and_a_stream_may_begin_anywhere(model: Model) -> None:
