@@ -222,6 +222,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
             raise ConfigError(f"{where} is {value!r}; expected a list of whole numbers")
         return tuple(value)
+    if isinstance(kind, types.GenericAlias) and kind.__args__ == (str, ...):
+        if not isinstance(value, list | tuple) or not all(type(text) is str for text in value):
+            raise ConfigError(f"{where} is {value!r}; expected a list of texts")
+        return tuple(value)
     if isinstance(kind, types.GenericAlias) and kind.__origin__ is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2 or value[0] > value[1]:
             raise ConfigError(f"{where} is {value!r}; expected [lowest, highest]")

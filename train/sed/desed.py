@@ -23,6 +23,7 @@ import csv
 import difflib
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,20 +94,22 @@ class _Row:
 def read_desed(
     folder: Path,
     reading: Reading = Reading(),
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] = (),
     *,
     quiet: bool = False,
 ) -> DesedFolder:
     """Read all tables of a folder and look at every file that they name.
 
-    labels : vocabulary; without it, the labels of the training tables
+    labels : vocabulary; without any, the labels of the training tables, of which one that stands in
+        a single recording and reads much like another is pointed out
 
     Raises
     ------
     InputError
         A table or a column is missing or empty; a time is not a number, inverted, or past the
-        recording's end; events of one label overlap; a label is outside the vocabulary; a file is
-        absent, unreadable, listed twice, or of another rate or length: table and line are named.
+        recording's end; events of one label overlap; a label is outside the vocabulary, or one of
+        the vocabulary has no training recording; a file is absent, unreadable, listed twice, or of
+        another rate or length: table and line are named.
     """
     metadata = folder / "metadata"
     if not metadata.is_dir():
@@ -114,7 +117,7 @@ def read_desed(
             f"{folder}: has no folder metadata; expected DESED's layout "
             "(metadata/train/synthetic.tsv and so on, audio/train/synthetic/ and so on)"
         )
-    vocabulary = None if labels is None else tuple(sorted(labels))
+    vocabulary = tuple(sorted(labels)) or None
     train: list[Scene] = []
     for labelling, name in _TRAIN.items():
         table = _table(metadata / "train", name)
@@ -126,10 +129,18 @@ def read_desed(
             f"{metadata / 'train'}: has no synthetic.tsv; times are learnt from strongly labelled "
             "recordings, so that at least one is needed"
         )
+    counts = Counter(label for scene in train for label in scene.tags)
     if vocabulary is None:
-        vocabulary = tuple(sorted({label for scene in train for label in scene.tags}))
+        vocabulary = tuple(sorted(counts))
         if not vocabulary:
             raise InputError(f"{metadata / 'train'}: no row has a label; nothing can be learnt")
+        _point_out_typing_errors(counts, metadata / "train")
+    for label in vocabulary:
+        if not counts[label]:
+            raise InputError(
+                f"{metadata / 'train'}: no recording has the label {label!r} of reading.labels; "
+                "take it out, or add recordings"
+            )
     validation = _held_out(folder, "validation", reading, vocabulary, quiet=quiet)
     if not validation:
         raise InputError(
@@ -141,6 +152,21 @@ def read_desed(
         SceneSet(folder, _once(scenes, folder), vocabulary) for scenes in (train, validation, test)
     ]
     return DesedFolder(sets[0], sets[1], sets[2] if test else None)
+
+
+def _point_out_typing_errors(counts: Counter[str], where: Path) -> None:
+    for label, count in counts.items():
+        others = [other for other in counts if counts[other] > 1]
+        near = difflib.get_close_matches(label, others, n=1, cutoff=0.8) if count == 1 else []
+        if near:
+            logger.warning(
+                "%s: label %r stands in one recording alone; if %r (in %d) is meant, correct it; "
+                "reading.labels=[...] has others refused",
+                where,
+                label,
+                near[0],
+                counts[near[0]],
+            )
 
 
 def read_held_out(

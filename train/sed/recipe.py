@@ -26,8 +26,10 @@ class ReadingSettings:
     lengths : of another length: "refuse", or "fit" (padded with silence, or cut)
     overlaps : events of one label that overlap: "refuse", or "merge"
     missing : files that are absent: "refuse", or "skip"
+    labels : vocabulary; without it, every label of the training tables
     """
 
+    labels: tuple[str, ...] = ()
     lengths: str = "refuse"
     overlaps: str = "refuse"
     missing: str = "refuse"

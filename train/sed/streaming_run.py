@@ -224,7 +224,7 @@ def train_streaming(
 def read_scenes(recipe: StreamingRecipe, folder: Path, *, quiet: bool = False) -> DesedFolder:
     """The folder as the recipe reads it."""
     reading = recipe.reading.reading(recipe.batch.seconds, recipe.front_end.sample_rate_hz)
-    return read_desed(folder, reading, quiet=quiet)
+    return read_desed(folder, reading, recipe.reading.labels, quiet=quiet)
 
 
 def _save_scores(

@@ -86,7 +86,7 @@ def train_folder(
     check_published(recipe.published, recipe.name)
     front_end, seconds = recipe.front_end, recipe.batch.seconds
     reading = recipe.reading.reading(seconds, front_end.sample_rate_hz)
-    sets = read_desed(folder, reading, quiet=quiet)
+    sets = read_desed(folder, reading, recipe.reading.labels, quiet=quiet)
     features = open_features(sets.train, front_end, seconds, quiet=quiet)
     batches = Batches(features, replace(recipe.batch, seed=recipe.training.seed))
     held_out = {"validation": sets.validation} | ({"test": sets.test} if sets.test else {})

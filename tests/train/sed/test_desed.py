@@ -97,6 +97,28 @@ def test_labels_of_validation_are_those_of_training(desed):
         read_desed(desed, quiet=True)
 
 
+def test_a_vocabulary_is_kept_to(desed):
+    labels = ["Speech", "Dog", "Cat"]
+    assert read_desed(desed, labels=labels, quiet=True).train.labels == ("Cat", "Dog", "Speech")
+    with pytest.raises(InputError, match=r"train: no recording has the label 'Owl' of reading"):
+        read_desed(desed, labels=["Owl", *labels], quiet=True)
+    weak = desed / "metadata/train/weak.csv"
+    weak.write_text(weak.read_text().replace("Dog", "Dgo"))
+    with pytest.raises(InputError, match=r"weak.csv: line 2: label 'Dgo' is .* mean Dog"):
+        read_desed(desed, labels=labels, quiet=True)
+
+
+def test_a_label_that_looks_like_a_typing_error_is_pointed_out(desed, caplog):
+    """One alone, and much like one of several: no other is rare enough to speak of."""
+    make(desed / "audio/train/weak", ["x.wav", "y.wav"])
+    weak = desed / "metadata/train/weak.csv"
+    weak.write_text(weak.read_text() + "x.wav\tSpeech\ny.wav\tSpech,Cat\n")
+    with caplog.at_level(logging.WARNING):
+        assert "Spech" in read_desed(desed, quiet=True).train.labels
+    (line,) = caplog.messages
+    assert "label 'Spech' stands in one recording alone; if 'Speech' (in 2)" in line
+
+
 @pytest.mark.parametrize(
     ("seconds", "rate", "message"),
     [

@@ -126,3 +126,11 @@ def test_a_base_that_cannot_be(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_detection_recipe(path, [])
+
+
+def test_a_vocabulary_is_a_list_of_labels():
+    assert recipe("full").reading.labels == ()
+    assert recipe("full", 'reading.labels=["cat", "dog"]').reading.labels == ("cat", "dog")
+    for wrong in ("[1, 2]", '"cat"'):
+        with pytest.raises(ConfigError, match="labels is .*; expected a list of texts"):
+            recipe("full", f"reading.labels={wrong}")
