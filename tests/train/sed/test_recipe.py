@@ -132,5 +132,5 @@ def test_a_vocabulary_is_a_list_of_labels():
     assert recipe("full").reading.labels == ()
     assert recipe("full", 'reading.labels=["cat", "dog"]').reading.labels == ("cat", "dog")
     for wrong in ("[1, 2]", '"cat"'):
-        with pytest.raises(ConfigError, match="labels is .*; expected a list of texts"):
+        with pytest.raises(ConfigError, match=r"labels is .*; expected a list of texts"):
             recipe("full", f"reading.labels={wrong}")
