@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,8 @@ from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.scenes import Scene, SceneSet
 from soundpost.train.sed.streaming_recipe import DetectorChoice
 from soundpost.train.sed.thresholds import choose_thresholds
+
+logger = logging.getLogger(__name__)
 
 DETECTOR = "detector.json"
 # Silence that ends an event, and by which its end is told late: which of these a label gets.
@@ -89,6 +92,13 @@ def choose_detector(
             # Not a number: nothing to choose by; the first gap stays.
             if before is None or found.event_f1 > before[0]:
                 best[found.settings.label] = found.event_f1, found.settings
+    never = [label for label in labels if best[label][0] == 0]
+    if never:
+        logger.warning(
+            "no threshold finds a validation event of %s: the model has not learnt it; train "
+            "longer, or with more strongly labelled recordings of it",
+            ", ".join(never),
+        )
     chosen = tuple(best[label][1] for label in labels)
     return ChosenDetector(chosen, choice.look_ahead_frames, choice.chunk_frames)
 
