@@ -25,7 +25,7 @@ from soundpost.train.sed.detector_choice import choose_detector, windows_for
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.judging import Judged, judge_on_device
 from soundpost.train.sed.report import HEADLINES, written
-from soundpost.train.sed.scenes import SceneSet
+from soundpost.train.sed.scenes import SceneSet, digest
 from soundpost.train.sed.streaming_run import (
     StreamingRun,
     load_streaming_run,
@@ -84,10 +84,10 @@ def export_streaming_run(
     run = load_streaming_run(folder)
     title = bundle_name(name, run.recipe.name, version)
     sets = read_scenes(run.recipe, data or run.data, quiet=quiet)
-    if sets.train.labels != run.student.labels:
+    if digest(sets.train) != run.settings["data"]["sha256"]:
         raise UsageError(
-            f"--data {data or run.data}: its labels are not those of {folder}; give the folder "
-            "that the run was trained with"
+            f"--data {data or run.data}: its training recordings are not those of {folder}; give "
+            "the folder that the run was trained with"
         )
     seconds, front_end = run.recipe.batch.seconds, run.recipe.front_end
     training = open_features(sets.train, front_end, seconds, quiet=quiet)

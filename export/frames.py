@@ -56,6 +56,8 @@ FEWEST_FRAMES, MOST_FRAMES = 10, 25
 # written out makes the file longer (166, 212, 237 kB), and alerts come later by half a chunk.
 CHUNK_FRAMES = 10
 
+# The default student of ten labels has 166,192; a sensor of small flash should hold it.
+MOST_BYTES = 300_000
 N_CHUNKS = 160
 _N_EXTREME = 5
 # A state's range may miss this share of what the float student reaches on other sound, and may hold
@@ -322,6 +324,7 @@ def convert_frames(
     models = convert_to_tflite(onnx_model, representative, interface=INTERFACE, quiet=quiet)
     check_operators(models.float32)
     operators = check_operators(models.int8)
+    check_size(models.int8)
     check_full_int8(models.int8, front_end, (SIGNATURE.input, CONTEXT[0]))
     interpreter = load_frame_interpreter(models.int8, SIGNATURE, state_tensors(network))
     states = tuple(
@@ -334,7 +337,8 @@ def convert_frames(
     )
     check_states(states, network, held_out, chunk_frames)
     float_error = _check_floats(network, onnx_model, models.float32, held_out, chunk_frames)
-    figures = measure_figures(network, interpreter, models.int8, held_out, float_error)
+    hop_s = front_end.hop_length / front_end.sample_rate_hz
+    figures = measure_figures(network, interpreter, models.int8, held_out, float_error, hop_s)
     check_figures(figures, bounds or FrameBounds())
     return ConvertedFrames(
         onnx_model,
@@ -346,6 +350,15 @@ def convert_frames(
         len(representative[SIGNATURE.input]),
         figures,
     )
+
+
+def check_size(model: bytes) -> None:
+    """Raise ExportError where an int8 model takes more than MOST_BYTES."""
+    if len(model) > MOST_BYTES:
+        raise ExportError(
+            f"the int8 model has {len(model):,} bytes: expected at most {MOST_BYTES:,}; train with "
+            "fewer model.channels or a smaller model.hidden_size"
+        )
 
 
 def check_states(
@@ -405,8 +418,12 @@ def measure_figures(
     model: bytes,
     held_out: Sequence[FloatArray],
     float_error: dict[str, float],
+    hop_s: float,
 ) -> FrameFigures:
-    """The int8 model, which interpreter runs, against torch; raises ExportError as the gates do."""
+    """The int8 model, which interpreter runs, against torch; raises ExportError as the gates do.
+
+    hop_s : from one frame to the next
+    """
     expected = np.concatenate([_score_torch(network, recording) for recording in held_out])
     found = np.concatenate([score_recording(interpreter, recording) for recording in held_out])
     differences = np.abs(sigmoid(found) - sigmoid(expected))
@@ -415,8 +432,8 @@ def measure_figures(
         float(differences.mean()),
         float(differences.max()),
         float(((found > 0) == (expected > 0)).mean()),
-        check_frame_runtimes(model, interpreter.states, held_out),
-        measure_drift(network, interpreter, held_out),
+        check_frame_runtimes(model, interpreter.states, held_out, hop_s),
+        measure_drift(network, interpreter, held_out, hop_s),
     )
 
 
@@ -443,7 +460,7 @@ def check_figures(figures: FrameFigures, bounds: FrameBounds) -> None:
 
 
 def check_frame_runtimes(
-    model: bytes, states: Sequence[StateTensor], recordings: Sequence[FloatArray]
+    model: bytes, states: Sequence[StateTensor], recordings: Sequence[FloatArray], hop_s: float
 ) -> FrameRuntimes | None:
     """Both device runtimes say the same of a stream, a few int8 steps apart; None with one there.
 
@@ -453,7 +470,7 @@ def check_frame_runtimes(
     if len(names) < 2:
         return None
     first, second = (load_frame_interpreter(model, SIGNATURE, states, name) for name in names[:2])
-    stream = long_stream(recordings, RUNTIME_SECONDS)
+    stream = long_stream(recordings, RUNTIME_SECONDS, hop_s)
     a, b = (score_recording(interpreter, stream) for interpreter in (first, second))
     differences = np.abs(sigmoid(a) - sigmoid(b))
     agreement = FrameRuntimes(
@@ -475,9 +492,7 @@ def check_frame_runtimes(
     return agreement
 
 
-def long_stream(
-    recordings: Sequence[FloatArray], seconds: float, hop_s: float = 0.01
-) -> FloatArray:
+def long_stream(recordings: Sequence[FloatArray], seconds: float, hop_s: float) -> FloatArray:
     """Recordings one after the other, again and again in another order: (n_frames, n_mels)."""
     n_frames, rng = round(seconds / hop_s), np.random.default_rng(0xD21F7)
     parts: list[FloatArray] = []
@@ -491,10 +506,11 @@ def measure_drift(
     network: StreamingCRNN,
     interpreter: FrameInterpreter,
     recordings: Sequence[FloatArray],
+    hop_s: float,
     seconds: float = DRIFT_SECONDS,
 ) -> Drift:
     """Let both hear a long stream without a pause: does the int8 state walk away from the float?"""
-    stream = long_stream(recordings, seconds)
+    stream = long_stream(recordings, seconds, hop_s)
     expected, found = _score_torch(network, stream), score_recording(interpreter, stream)
     differences = np.abs(sigmoid(found) - sigmoid(expected)).mean(axis=1)
     minute = round(_MINUTE_S / seconds * len(stream))

@@ -52,7 +52,9 @@ examples:
   soundpost evaluate my.bundle --data clips --fold 5 --json
   soundpost evaluate my.bundle --data clips --runtime tflite-runtime
   soundpost evaluate runs/full --data scenes
+  soundpost evaluate runs/full --data scenes --chosen
   soundpost evaluate streaming.bundle --data scenes --part validation
+  soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
 """
 
 
@@ -172,6 +174,18 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="length of recordings with times, for a bundle (default: 10)",
     )
+    for name, others in (("lengths", "fit"), ("overlaps", "merge"), ("missing", "skip")):
+        parser.add_argument(
+            f"--{name}",
+            choices=("refuse", others),
+            help=f"as reading.{name} of a recipe, for recordings with times (default: the run's)",
+        )
+    parser.add_argument(
+        "--chosen",
+        action="store_true",
+        help="decide a run of guided, full and the like with the thresholds that it chose on "
+        "validation",
+    )
     parser.add_argument(
         "--runtime",
         default="auto",
@@ -189,8 +203,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if is_scene_model(arguments.model, arguments.data):
         return _evaluate_scenes(arguments)
-    if arguments.part is not None:
-        raise UsageError("--part is for recordings with times; labelled clips have --fold")
+    for name in ("part", "lengths", "overlaps", "missing", "chosen"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} is for recordings with times; labelled clips have --fold")
     result = evaluate(
         arguments.model,
         arguments.data,
@@ -216,15 +231,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _evaluate_scenes(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         from soundpost.train.sed.evaluate import evaluate_scenes
+        from soundpost.train.sed.recipe import ReadingSettings
         from soundpost.train.sed.report import figure_lines
 
     if arguments.fold is not None:
         raise UsageError("--fold is for labelled clips; recordings with times have --part")
+    given = {
+        name: value
+        for name in ("lengths", "overlaps", "missing")
+        if (value := getattr(arguments, name)) is not None
+    }
     result = evaluate_scenes(
         arguments.model,
         arguments.data,
         part=arguments.part or "test",
         seconds=arguments.seconds,
+        reading=ReadingSettings(**given) if given else None,
+        chosen=arguments.chosen,
         runtime=arguments.runtime,
         device=arguments.device,
         quiet=arguments.quiet or not sys.stderr.isatty(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import subprocess
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,8 @@ from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
 from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
 from soundpost.train.recipe import ModelSettings, Recipe
 from soundpost.train.windows import Windows, windows_of
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = "soundpost.run/1"
 SETTINGS = "settings.json"
@@ -286,6 +289,15 @@ def claim(run: Path, settings: dict[str, Any]) -> None:
                 raise ConfigError(
                     f"{run}: holds a run with another {key}; give another --out, or delete it to "
                     "start again"
+                )
+        for key in ("git", "torch"):
+            if key in settings and earlier.get(key) != now[key]:
+                logger.warning(
+                    "%s: was begun with %s %s, now it is %s: what comes of both may be neither's",
+                    run,
+                    "code" if key == "git" else key,
+                    earlier.get(key),
+                    now[key],
                 )
         return
     try:

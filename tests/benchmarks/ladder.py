@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,17 +58,27 @@ def soundpost(*arguments: object) -> None:
 
 def train(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Headline]:
     """Headline figures of a row and a seed, trained if need be, by how thresholds were set."""
-    run = arguments.out / f"{'full' if row == 'tfd_afl' else row}_{seed}"
+    trained = "full" if row == "tfd_afl" else row
+    run = arguments.out / f"{trained}_{seed}"
+    changes = [f"training.seed={seed}", *(arguments.changes or SMALL)]
     if not (run / "figures.json").is_file():
         soundpost(
-            "train", run.name.rpartition("_")[0], "--data", arguments.scenes, "--out", run,
-            "--device", arguments.device, "--threads", arguments.threads, f"training.seed={seed}",
-            *(arguments.changes or SMALL),
+            "train", trained, "--data", arguments.scenes, "--out", run,
+            "--device", arguments.device, "--threads", arguments.threads, *changes,
         )  # fmt: skip
+    refuse_other(run, trained, changes, arguments.scenes)
     if row == "tfd_afl":
         return with_windows_of(row, run, arguments.scenes)
     table = json.loads((run / "figures.json").read_text())
     return {PUBLISHED: table["all"], CHOSEN: table["chosen"]["all"]}
+
+
+def refuse_other(run: Path, recipe: str, changes: list[str], scenes: Path) -> None:
+    """End where a finished run is of another recipe or other recordings than asked for."""
+    there = json.loads((run / "settings.json").read_text())
+    asked = json.loads(json.dumps(asdict(load_detection_recipe(recipe_path(recipe), changes))))
+    if there["recipe"] != asked or there["path"] != str(scenes.resolve()):
+        raise SystemExit(f"{run}: is of other settings or recordings; give another --out")
 
 
 def with_windows_of(row: str, run: Path, scenes: Path) -> dict[str, Headline]:

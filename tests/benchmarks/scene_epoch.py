@@ -4,8 +4,9 @@ python tests/benchmarks/scene_epoch.py --data scenes
 python tests/benchmarks/scene_epoch.py --data scenes --recipe guided --steps 20 model.width=0.5
 
 DIR is laid out as DESED is, such as `soundpost soundscapes` writes; its features are computed
-first, once, and that is not counted. Steps that wait for a batch alternate with steps on a batch
-that is there, so that a busy moment meets both; what the loader makes ahead meanwhile is left out.
+first, once, and that is not counted. Whole steps, which wait for a batch and update the weights,
+alternate with forward and backward passes alone on a batch that is there, so that a busy moment
+meets both; what the loader makes ahead meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -57,17 +58,20 @@ def main() -> None:
     front_end, seconds = recipe.front_end, recipe.batch.seconds
     sets = read_desed(arguments.data, Reading(seconds=seconds, rate_hz=front_end.sample_rate_hz))
     features = open_features(sets.train, front_end, seconds)
-    batches = Batches(features, recipe.batch)
+    batches = Batches(features, recipe.batch, recipe.training.seed)
     objective = Objective(recipe, len(sets.train.labels)).to(device)
     objective.pair.to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(objective.pair.parameters())
 
-    def learn(batch: SceneBatch) -> None:
+    def passes(batch: SceneBatch) -> None:
         loss = objective.losses(batch, 20.0)["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
         loss.item()
+
+    def learn(batch: SceneBatch) -> None:
+        passes(batch)
+        optimiser.step()
 
     def endless() -> Iterator[SceneBatch]:
         for epoch in count():
@@ -83,7 +87,10 @@ def main() -> None:
                 learn(to_device(next(loader), device))
             for _ in range(ROUND):
                 began = time.perf_counter()
-                learn(to_device(next(loader), device) if kind == "with the loader" else there)
+                if kind == "with the loader":
+                    learn(to_device(next(loader), device))
+                else:
+                    passes(there)
                 times.append(time.perf_counter() - began)
     steps = -(-RECORDINGS // recipe.batch.size)
     for kind, times in spent.items():

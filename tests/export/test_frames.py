@@ -21,7 +21,7 @@ from soundpost.device.bundle import check_bundle, open_bundle, read_bundle
 from soundpost.device.commands.replay import COMMAND as REPLAY
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import BundleError, ExportError, InputError, UsageError
-from soundpost.device.features import log_mel
+from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.frame_detector import detect_offline
 from soundpost.device.frame_interpreter import FrameInterpreter, load_frame_interpreter
 from soundpost.device.interpreter import Quantisation, sigmoid
@@ -34,18 +34,23 @@ from soundpost.export.frame_bundle import (
     export_frames,
 )
 from soundpost.export.frames import (
+    CHUNK_FRAMES,
+    INTERFACE,
     SIGNATURE,
     FrameBounds,
     check_figures,
     check_frame_runtimes,
+    check_size,
     check_states,
     chunks_of,
     convert_frames,
     draw_chunks,
+    export_frames_onnx,
     measure_drift,
     roll_out,
     score_recording,
 )
+from soundpost.export.tflite import convert_to_tflite
 from soundpost.train.evaluate import evaluate
 from soundpost.train.sed.detector_choice import frames_of_median
 from soundpost.train.sed.distil import DistilSettings, StreamingStudent, distil
@@ -53,6 +58,7 @@ from soundpost.train.sed.streaming import StreamingCRNN, StreamingSettings
 
 FloatArray = NDArray[np.float32]
 RATE_HZ = 16_000
+HOP_S = 0.01
 OPTIONS = FrameBundleOptions("tones", "2026-11-21T10:00:00.000000Z", notes="Heard of: nothing.")
 CLASSES = tuple(
     ClassSettings(
@@ -244,7 +250,7 @@ def test_another_network_drifts_and_is_refused(
     """The gate sees a model that does not follow its float student."""
     torch.manual_seed(8)
     other = StreamingCRNN(2, student.network.settings).eval()
-    drift = measure_drift(other, exported.converted.interpreter(), held_out, seconds=120.0)
+    drift = measure_drift(other, exported.converted.interpreter(), held_out, HOP_S, seconds=120.0)
     assert len(drift.by_minute) == 2
     assert drift.first > 0.1
 
@@ -268,7 +274,44 @@ def test_one_runtime_alone_is_no_comparison(
 ) -> None:
     monkeypatch.setattr(frames_module, "available_runtimes", lambda: ["ai-edge-litert"])
     converted = exported.converted
-    assert check_frame_runtimes(converted.models.int8, converted.states, held_out) is None
+    assert check_frame_runtimes(converted.models.int8, converted.states, held_out, HOP_S) is None
+
+
+def test_a_model_of_more_than_300_000_bytes_is_refused() -> None:
+    check_size(bytes(300_000))
+    with pytest.raises(ExportError, match="has 300,001 bytes: expected at most 300,000"):
+        check_size(bytes(300_001))
+
+
+def test_no_bundle_is_made_of_a_model_that_is_too_large(
+    exported: FrameExport,
+    student: StreamingStudent,
+    training: list[FloatArray],
+    held_out: list[FloatArray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Converted once: it takes a quarter of a minute.
+    models = exported.converted.models
+    monkeypatch.setattr(frames_module, "convert_to_tflite", lambda *_, **__: models)
+    n_bytes = len(models.int8)
+    monkeypatch.setattr(frames_module, "MOST_BYTES", n_bytes - 1)
+    network, front_end = student.network, student.front_end
+    with pytest.raises(ExportError) as refused:
+        convert_frames(network, front_end, training, held_out, quiet=True)
+    found, expected = f"{n_bytes:,} bytes", f"expected at most {n_bytes - 1:,}"
+    for words in (found, expected, "train with fewer model.channels or a smaller"):
+        assert words in str(refused.value)
+
+
+def test_the_default_student_of_ten_labels_fits(training: list[FloatArray]) -> None:
+    """The shape that a recipe trains unless it says otherwise; what it has learnt takes no room."""
+    network = StreamingCRNN(10).eval()
+    chunks = draw_chunks(network, training[:2], FrontEnd(), CHUNK_FRAMES, 0)
+    onnx_model = export_frames_onnx(network, CHUNK_FRAMES)
+    models = convert_to_tflite(onnx_model, chunks, interface=INTERFACE, quiet=True)
+    # A byte for each weight at least.
+    assert sum(p.numel() for p in network.parameters()) < len(models.int8)
+    check_size(models.int8)
 
 
 def test_chunks_and_recordings_that_cannot_be_are_refused(
@@ -338,7 +381,6 @@ def test_the_bundle_is_read_and_reproduces_in_both_runtimes(exported: FrameExpor
     assert manifest == replace(exported.manifest, sha256=manifest.sha256)
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert (manifest.kind, manifest.n_frames, manifest.hop_samples) == ("frames", 10, 1_600)
-    assert len(bundle.model) <= 300_000
     for runtime in ("ai-edge-litert", "tflite-runtime"):
         check = check_bundle(bundle, runtime=runtime)
         assert check.n_windows == 40

@@ -16,7 +16,7 @@ from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.evaluate import evaluate
 from soundpost.train.loop import learning_rate_of, loss_of
 from soundpost.train.recipe import Recipe, TrainingSettings
-from soundpost.train.run import initialise, load_run
+from soundpost.train.run import claim, initialise, load_run
 
 RECIPE = """
 name = "tones"
@@ -133,6 +133,15 @@ def test_another_recipe_in_the_same_folder_is_refused(finished, recipe, tone_cli
     )
     assert done.returncode == 2
     assert "holds a run with another recipe" in done.stderr
+
+
+def test_going_on_with_other_code_is_said(tmp_path, caplog):
+    claim(tmp_path / "run", {"recipe": {}, "git": "abc1234", "torch": "2.13.0"})
+    claim(tmp_path / "run", {"recipe": {}, "git": "abc1234", "torch": "2.13.0"})
+    assert not caplog.messages
+    claim(tmp_path / "run", {"recipe": {}, "git": "def5678", "torch": "2.13.0"})
+    (line,) = caplog.messages
+    assert "was begun with code abc1234, now it is def5678" in line
 
 
 def test_classifier_rows_follow_their_labels(finished):

@@ -23,7 +23,7 @@ from soundpost.train.sed.scenes import Labelling, SceneBatch, SceneSet
 
 _KINDS: tuple[Labelling, ...] = ("strong", "weak", "unlabelled")
 # Streams of random numbers that must not be the same ones.
-_ORDER, _AUGMENT, _VIEW = 1, 2, 3
+_ORDER, _AUGMENT = 1, 2
 
 T = TypeVar("T")
 
@@ -37,7 +37,6 @@ class BatchSettings:
     shift_s : largest shift in time, forwards or backwards; what leaves at one end comes in at the
         other, and its labels with it
     mix_probability : of a labelled recording getting another of its own kind added, and its labels
-    view_noise : standard deviation of the noise on the log-mel of `second_view`
     """
 
     strong: int = 6
@@ -45,8 +44,6 @@ class BatchSettings:
     unlabelled: int = 12
     shift_s: float = 0.0
     mix_probability: float = 0.0
-    view_noise: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.strong, self.weak, self.unlabelled) < 0 or self.strong + self.weak == 0:
@@ -54,10 +51,10 @@ class BatchSettings:
                 f"batch: strong {self.strong}, weak {self.weak}, unlabelled {self.unlabelled}: "
                 "expected none below 0, and a labelled one at least"
             )
-        if self.shift_s < 0 or self.view_noise < 0 or not 0 <= self.mix_probability <= 1:
+        if self.shift_s < 0 or not 0 <= self.mix_probability <= 1:
             raise ConfigError(
-                f"batch: shift_s {self.shift_s}, view_noise {self.view_noise}, mix_probability "
-                f"{self.mix_probability}: expected 0 or more, and a probability up to 1"
+                f"batch: shift_s {self.shift_s}, mix_probability {self.mix_probability}: expected "
+                "0 or more, and a probability up to 1"
             )
 
     @property
@@ -95,10 +92,12 @@ class Batches:
         self,
         features: FeatureCache,
         settings: BatchSettings,
+        seed: int = 0,
         teacher: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         self.features = features
         self.settings = settings
+        self.seed = seed
         scenes = features.scenes.scenes
         self._of_kind = {
             kind: np.array([i for i, scene in enumerate(scenes) if scene.labelling == kind])
@@ -125,7 +124,7 @@ class Batches:
         cycle, position = divmod(number, len(of_kind))
         held = self._orders.get(kind)
         if held is None or held[0] != cycle:
-            key = [self.settings.seed, _ORDER, _KINDS.index(kind), cycle]
+            key = [self.seed, _ORDER, _KINDS.index(kind), cycle]
             held = cycle, np.random.default_rng(key).permutation(of_kind)
             self._orders[kind] = held
         return int(held[1][position])
@@ -134,7 +133,7 @@ class Batches:
         """One batch, with its variations."""
         made = self._targets.batch(self.indices(epoch, number))
         settings = self.settings
-        rng = np.random.default_rng([settings.seed, _AUGMENT, epoch, number])
+        rng = np.random.default_rng([self.seed, _AUGMENT, epoch, number])
         if settings.shift_s:
             made = _shifted(made, self.features, settings.shift_s, rng)
         if settings.mix_probability:
@@ -144,25 +143,6 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[SceneBatch]:
         """All batches of one epoch, each made while the one before is learnt from."""
         return prefetch(self.batch(epoch, number) for number in range(self.n_batches))
-
-    def second_view(self, batch: SceneBatch, epoch: int, number: int) -> SceneBatch:
-        """The same recordings with other noise on their log-mel: what a mean teacher is shown.
-
-        (Tarvainen and Valpola, "Mean teachers are better role models", 2017.) Values stay in the
-        front end's range. On the device of the batch.
-        """
-        front_end = self.features.front_end
-        key = np.random.SeedSequence([self.settings.seed, _VIEW, epoch, number])
-        # A CUDA generator draws other numbers than a CPU's, and each the same every time.
-        generator = torch.Generator(batch.log_mel.device)
-        generator.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-        noise = torch.randn(
-            batch.log_mel.shape, generator=generator, device=batch.log_mel.device
-        ).mul_(self.settings.view_noise)
-        return replace(
-            batch,
-            log_mel=noise.add_(batch.log_mel).clamp_(front_end.clamp_low, front_end.clamp_high),
-        )
 
 
 def in_order(features: FeatureCache, batch_size: int) -> Iterator[SceneBatch]:

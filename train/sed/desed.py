@@ -8,6 +8,9 @@ As published, and as `soundpost soundscapes` writes it:
     metadata/validation/*.tsv             audio/validation/               strong
     metadata/eval/NAME.tsv                audio/eval/NAME/ or audio/eval/ strong, may be absent
 
+As downloaded, the recordings of DCASE 2019 want `reading.lengths="fit" reading.overlaps="merge"
+reading.missing="skip"`: some are shorter, some of its events overlap, some videos are gone.
+
 A table's name may end in `.csv` (so DCASE 2019 has it); its columns are parted by tabs. Strong:
 `filename onset offset event_label`, seconds from the start; a recording in which nothing happens is
 one row with the other columns empty. Weak: `filename event_labels`, labels parted by commas.
@@ -154,6 +157,19 @@ def read_desed(
     return DesedFolder(sets[0], sets[1], sets[2] if test else None)
 
 
+def check_judged(sets: DesedFolder) -> None:
+    """Raise InputError where validation or test recordings have no event to judge by.
+
+    To be called before anything is trained: nothing could be said of the model at its end.
+    """
+    for name, scenes in (("validation", sets.validation), ("eval", sets.test)):
+        if scenes is not None and not any(scene.events for scene in scenes.scenes):
+            raise InputError(
+                f"{scenes.folder / 'metadata' / name}: none of its {len(scenes.scenes)} recordings "
+                "has an event; thresholds and figures rest on some that have: add them"
+            )
+
+
 def _point_out_typing_errors(counts: Counter[str], where: Path) -> None:
     for label, count in counts.items():
         others = [other for other in counts if counts[other] > 1]
@@ -216,14 +232,17 @@ def _table(folder: Path, name: str) -> Path | None:
 
 
 def _once(scenes: Sequence[Scene], folder: Path) -> tuple[Scene, ...]:
-    paths = set()
+    """Each recording once. Tables may overlap as long as they say the same.
+
+    DCASE 2019 has validation.csv beside the two tables of the year before that it is made of.
+    """
+    known: dict[Path, Scene] = {}
     for scene in scenes:
-        if scene.path in paths:
+        if known.setdefault(scene.path, scene) != scene:
             raise InputError(
-                f"{folder}: {scene.path.name} stands in two tables; take it out of one"
+                f"{folder}: {scene.path.name} stands in two tables that differ; take it out of one"
             )
-        paths.add(scene.path)
-    return tuple(scenes)
+    return tuple(known.values())
 
 
 def read_table(
@@ -254,7 +273,7 @@ def read_table(
             if reading.missing == "refuse":
                 raise InputError(
                     f"{rows[0].where}: {path} does not exist; correct the name, delete the row, or "
-                    'set reading.missing="skip"'
+                    'set reading.missing="skip" (evaluate: --missing skip)'
                 )
             absent.append(name)
             continue
@@ -330,7 +349,7 @@ def _seconds(path: Path, where: str, reading: Reading) -> float:
     if reading.lengths == "refuse" and abs(seconds - reading.seconds) > reading.tolerance_s:
         raise InputError(
             f"{where}: {path} is {seconds:.2f} s long; expected {reading.seconds:g} s: cut it, or "
-            'set reading.lengths="fit"'
+            'set reading.lengths="fit" (evaluate: --lengths fit)'
         )
     return seconds
 
@@ -367,7 +386,7 @@ def _events(
             raise InputError(
                 f"{row.where}: {label} from {onset:g} to {offset:g} s overlaps the one from "
                 f"{last.onset_s:g} to {last.offset_s:g} s in {_line(rows_of[-1])}; correct the "
-                'times, or set reading.overlaps="merge"'
+                'times, or set reading.overlaps="merge" (evaluate: --overlaps merge)'
             )
         else:
             logger.warning("%s: %s overlaps %s: merged", row.where, label, _line(rows_of[-1]))

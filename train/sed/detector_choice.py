@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,8 @@ from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.device.frame_detector import smooth
 from soundpost.train.sed.decisions import FrameGrid
-from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
+from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows, odd_frames
+from soundpost.train.sed.judging import heard_frames
 from soundpost.train.sed.scenes import Scene, SceneSet
 from soundpost.train.sed.streaming_recipe import DetectorChoice
 from soundpost.train.sed.thresholds import choose_thresholds
@@ -55,7 +57,7 @@ def frames_of_median(seconds: float, front_end: FrontEnd, look_ahead_frames: int
     only look further back, and begin and end events late.
     """
     hop_s = front_end.hop_length / front_end.sample_rate_hz
-    return 2 * min(round(seconds / hop_s) // 2, look_ahead_frames) + 1
+    return min(odd_frames(seconds, hop_s), 2 * look_ahead_frames + 1)
 
 
 def choose_detector(
@@ -84,14 +86,23 @@ def choose_detector(
             n_frames = frames_of_median(seconds, front_end, choice.look_ahead_frames)
             classes.append(ClassSettings(label, 0.5, 0.3, "median", n_frames, 0.0, gap_s))
         filtered = {
-            scene.path: smooth(of_scene, classes, choice.look_ahead_frames)
-            for scene, of_scene in zip(scenes, scores, strict=True)
+            scene.path: smooth(
+                heard_frames(padded, scene, front_end), classes, choice.look_ahead_frames
+            )
+            for scene, padded in zip(scenes, scores, strict=True)
         }
         for found in choose_thresholds(scenes, filtered, FrameGrid.of(front_end), classes):
             before = best.get(found.settings.label)
             # Not a number: nothing to choose by; the first gap stays.
             if before is None or found.event_f1 > before[0]:
                 best[found.settings.label] = found.event_f1, found.settings
+    unheard = [label for label in labels if math.isnan(best[label][0])]
+    if unheard:
+        logger.warning(
+            "no validation recording has an event of %s: the thresholds are not chosen, but 0.5 "
+            "and 0.3; add recordings that have",
+            ", ".join(unheard),
+        )
     never = [label for label in labels if best[label][0] == 0]
     if never:
         logger.warning(

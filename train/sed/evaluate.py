@@ -28,8 +28,6 @@ from soundpost.train.sed.metrics import SedFigures
 from soundpost.train.sed.recipe import ReadingSettings
 
 _AT_ONCE = 16
-# Of recordings, where no recipe says what is done with others.
-AS_EXPECTED = ReadingSettings()
 Part = Literal["test", "validation"]
 
 
@@ -56,6 +54,8 @@ def evaluate_scenes(
     *,
     part: Part = "test",
     seconds: float = 10.0,
+    reading: ReadingSettings | None = None,
+    chosen: bool = False,
     runtime: str = "auto",
     device: str = "auto",
     quiet: bool = False,
@@ -68,6 +68,10 @@ def evaluate_scenes(
         `frames` (both decided by the sensor's detector)
     part : of the folder
     seconds : length of the recordings, where no recipe says it: for a bundle
+    reading : what is done with recordings that are not as expected; None: what the run's recipe
+        says, or refuse them
+    chosen : decide a run of a detection recipe with the thresholds that it chose on validation,
+        instead of the published ones
 
     Raises
     ------
@@ -77,13 +81,10 @@ def evaluate_scenes(
     where = choose_device(device)
 
     def features_of(
-        labels: Sequence[str],
-        front_end: FrontEnd,
-        seconds: float = seconds,
-        settings: ReadingSettings = AS_EXPECTED,
+        labels: Sequence[str], front_end: FrontEnd, seconds: float, settings: ReadingSettings
     ) -> FeatureCache:
-        reading = settings.reading(seconds, front_end.sample_rate_hz)
-        scenes = read_held_out(data, part, reading, labels, quiet=quiet)
+        how = settings.reading(seconds, front_end.sample_rate_hz)
+        scenes = read_held_out(data, part, how, labels, quiet=quiet)
         return open_features(scenes, front_end, seconds, quiet=quiet)
 
     if not model.is_dir():
@@ -95,14 +96,21 @@ def evaluate_scenes(
                 "of kind 'frames'"
             )
         manifest = bundle.manifest
-        features = features_of(manifest.labels, manifest.front_end)
+        features = features_of(
+            manifest.labels, manifest.front_end, seconds, reading or ReadingSettings()
+        )
         judged = judge_bundle(manifest, interpreter, features, quiet=quiet)
         name = f"bundle {model} ({manifest.weights})"
         return SceneEvaluation(name, interpreter.runtime, part, judged.figures)
     schema = schema_of(model)
     if schema == streaming_run.SCHEMA:
         run = streaming_run.load_streaming_run(model)
-        features = features_of(run.student.labels, run.recipe.front_end, run.recipe.batch.seconds)
+        features = features_of(
+            run.student.labels,
+            run.recipe.front_end,
+            run.recipe.batch.seconds,
+            reading or run.recipe.reading,
+        )
         judged = judge_on_device(
             features.scenes.scenes,
             streaming_run.score_student(run.student.network, features, where),
@@ -115,7 +123,7 @@ def evaluate_scenes(
         trained = pair_run.load_detection_run(model)
         recipe = trained.recipe
         features = features_of(
-            trained.labels, recipe.front_end, recipe.batch.seconds, recipe.reading
+            trained.labels, recipe.front_end, recipe.batch.seconds, reading or recipe.reading
         )
         student = trained.pair.student.to(where)
         frames, clips = score_scenes(student, in_order(features, _AT_ONCE), where)
@@ -126,7 +134,7 @@ def evaluate_scenes(
             frames,
             clips,
             trained.windows.frames(trained.labels, hop_s),
-            recipe.filter,
+            trained.decision if chosen else recipe.filter,
             recipe.front_end,
         )
     elif not schema:

@@ -76,7 +76,8 @@ class Detection:
 
 def odd_frames(window_s: float, hop_s: float) -> int:
     """Odd number of frames nearest to a duration, at least one; the larger of two as near."""
-    return 2 * int(np.floor(window_s / hop_s / 2)) + 1
+    # A third of 0.3 s is a hair less than ten hops of 10 ms.
+    return 2 * int(np.floor(window_s / hop_s / 2 + 1e-6)) + 1
 
 
 def segments_to_inflection(durations_s: Iterable[float]) -> int:

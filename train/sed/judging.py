@@ -32,6 +32,15 @@ from soundpost.train.sed.recipe import FilterSettings
 from soundpost.train.sed.scenes import Scene
 
 
+def heard_frames(scores: FloatArray, scene: Scene, front_end: FrontEnd) -> FloatArray:
+    """The scores that lie within a recording: one that is short was padded for the batch.
+
+    scores : (n_frames, n_labels)
+    """
+    n_samples = math.ceil(scene.seconds * front_end.sample_rate_hz)
+    return scores[: max(1, front_end.frames_of(n_samples))]
+
+
 @dataclass(frozen=True)
 class Judged:
     """A model on strongly labelled recordings.
@@ -74,7 +83,8 @@ def judge_published(
     """
     limits = settings.threshold, settings.tag_threshold
     scores, found = {}, {}
-    for scene, frame_scores, clip_scores in zip(scenes, frames, clips, strict=True):
+    for scene, padded, clip_scores in zip(scenes, frames, clips, strict=True):
+        frame_scores = heard_frames(padded, scene, front_end)
         # A threshold of zero opens every gate.
         opens = settings.tag_threshold if settings.gate else 0.0
         scores[scene.path] = gate_and_filter(frame_scores, clip_scores, windows, opens)
@@ -117,7 +127,10 @@ def choose_published(
     For validation recordings; the parameters are those of `judge_published`. The paper keeps 0.5:
     a short training leaves scores below it. Among equals the pair nearest to what the settings say.
     """
-    filtered = [filter_frames(of_scene, windows).astype(np.float32) for of_scene in frames]
+    filtered = [
+        filter_frames(heard_frames(padded, scene, front_end), windows).astype(np.float32)
+        for scene, padded in zip(scenes, frames, strict=True)
+    ]
     # Without a gate the tags' threshold decides nothing of the events.
     of_tags = THRESHOLDS if settings.gate else (settings.tag_threshold,)
     pairs = sorted(
@@ -179,7 +192,8 @@ def judge_on_device(
     """
     filtered: dict[Path, FloatArray] = {}
     found: dict[Path, list[Detected]] = {}
-    for scene, of_scene in zip(scenes, scores, strict=True):
+    for scene, padded in zip(scenes, scores, strict=True):
+        of_scene = heard_frames(padded, scene, front_end)
         detections = detect_offline(of_scene, classes, front_end, look_ahead_frames)
         heard = [
             replace(one, window_end_sample=heard_until(one, front_end, chunk_frames))

@@ -6,12 +6,19 @@ Equation numbers are those of Liang et al. 2021. Where the text leaves a choice:
   has `(1 - p)^gamma`. Ours is the printed one, the other an option. They are equal for gamma = 1.
 - Equation 4 prints only log(p). p is read as the probability of the truth (p where the label is 1,
   1 - p where it is 0): the positive term alone is least where every score is 1.
+
+Where ours departs from the text, and a recipe can have the text's:
+
 - K in equation 4 counts the batch's clips "with both weakly and strong labels". Ours divides each
   term by the clips it sums over (`focal_clips = "own"` in a recipe), as the cross entropy of the
   first stage does: with all labelled clips for both ("labelled") supervision would weigh half as
   much from tau on, guidance as before, and the step would mix two changes.
-- "Weak" losses see strongly labelled clips too, whose tags are known, as in the code of guided
-  learning's authors; `tags_of_strong = false` keeps to weakly labelled ones.
+- "Weak" losses are "computed using the weakly labeled training data". Ours see strongly labelled
+  clips too, whose tags are known, as in the code of guided learning's authors;
+  `tags_of_strong = false` keeps to weakly labelled ones.
+
+And again where the text leaves a choice:
+
 - Consistency in equation 3 is a binary cross entropy ("the total connectional BCE loss"). Its
   target is the other network's 0-1 prediction, as the authors of guided learning have it in their
   code ("hard"), or its probability ("soft"). It is a constant: one network guides the other.

@@ -143,16 +143,6 @@ def attention_pool(scores: Tensor, attention: Tensor) -> Tensor:
     return (weights * scores).sum(1) / weights.sum(1)
 
 
-def final_detection(frames: Tensor, clips: Tensor, threshold: float = 0.5) -> Tensor:
-    """Frame posteriors of the classes that the clip is tagged with, zero elsewhere.
-
-    Section 2.4 of liang2021: element-wise product of the one-hot tagging prediction and the frames.
-
-    frames : (n_clips, n_frames, n_labels); clips : (n_clips, n_labels)
-    """
-    return frames * (clips >= threshold).to(frames.dtype)[:, None, :]
-
-
 def _block(c_in: int, c_out: int, layers: int, kernel: int, pool: tuple[int, int]) -> nn.Sequential:
     parts: list[nn.Module] = []
     for layer in range(layers):
@@ -294,13 +284,14 @@ class TeacherStudent(nn.Module):
         if self.teacher is None or self.project_teacher is None or self.project_student is None:
             raise ValueError("this pair was made without feature distillation")
         n_frames = student.frames.shape[1]
-        # Distances are small differences of large numbers: not in bfloat16.
         features = teacher.features
         if not self.project_teacher.weight.requires_grad:
             # Frozen: the teacher is followed, and does not come to meet its student.
             features = features.detach()
-        f_t = self.project_teacher(features).float()
-        f_s = self.project_student(student.features).float()
+        # Distances are small differences of large numbers: not in bfloat16.
+        with torch.autocast(features.device.type, enabled=False):
+            f_t = self.project_teacher(features.float())
+            f_s = self.project_student(student.features.float())
         return (
             stretch(f_t, n_frames, self.teacher.frames_per_step),
             stretch(f_s, n_frames, self.student.frames_per_step),

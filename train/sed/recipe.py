@@ -60,10 +60,7 @@ class ReadingSettings:
 
 @dataclass(frozen=True)
 class SceneSettings(BatchSettings):
-    """What a batch holds (train/sed/batches.py), of scenes of what length.
-
-    seed : taken from training.seed
-    """
+    """What a batch holds (train/sed/batches.py), of scenes of what length, in seconds."""
 
     seconds: float = 10.0
 
@@ -194,6 +191,7 @@ def detection_recipe_from_dict(values: dict[str, Any], where: str) -> DetectionR
         ("method.tau", method.tau, 0),
         ("method.gamma", method.gamma, 0.0),
         ("filter.eta", recipe.filter.eta, 0.0),
+        ("filter.tag_threshold", recipe.filter.tag_threshold, 0.0),
         ("training.epochs", training.epochs, 1),
         ("training.decay_epochs", training.decay_epochs, 1),
         ("training.report_every", training.report_every, 1),
@@ -207,6 +205,24 @@ def detection_recipe_from_dict(values: dict[str, Any], where: str) -> DetectionR
             "training.learning_rate",
             str(training.learning_rate),
             "above 0",
+        ),
+        (
+            0 < recipe.filter.threshold <= 1,
+            "filter.threshold",
+            str(recipe.filter.threshold),
+            "above 0, up to 1",
+        ),
+        (
+            recipe.filter.tag_threshold <= 1,
+            "filter.tag_threshold",
+            str(recipe.filter.tag_threshold),
+            "0 to 1",
+        ),
+        (
+            method.gamma > 0 or method.focal_form == "focal",
+            "method.gamma",
+            str(method.gamma),
+            "above 0: the printed weight 1 - p^0 is zero, and nothing would be learnt",
         ),
         (0 < method.beta_ramp <= 1, "method.beta_ramp", str(method.beta_ramp), "above 0, up to 1"),
         (

@@ -145,7 +145,7 @@ def write_report(folder: Path, report: SedReport) -> None:
             "## The threshold",
             "",
             "On validation recordings, one onset threshold for all labels; the run itself uses "
-            "those of the table.",
+            "those of the table, and a detection recipe filters what it decided once more.",
             "",
             "![trade-off](trade_off.png)",
             "",

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from soundpost.device.errors import InputError
+from soundpost.device.files import write_atomically
 from soundpost.train.checkpoint import load_tensors, save_tensors
 from soundpost.train.run import SETTINGS, WEIGHTS, claim, git_revision
 from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.fitting import EpochSource, Validation, fit_pair
 from soundpost.train.sed.networks import TeacherStudent
-from soundpost.train.sed.recipe import DetectionRecipe, detection_recipe_from_dict
+from soundpost.train.sed.recipe import (
+    DetectionRecipe,
+    FilterSettings,
+    detection_recipe_from_dict,
+)
 from soundpost.train.sed.scenes import SceneSet, digest
 
 SCHEMA = "soundpost.detection_run/1"
+DECISION = "decision.json"
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class DetectionRun:
 
     pair : teacher and student, for evaluation
     windows : median filters that the training scenes gave
+    decision : the recipe's post-processing, with the thresholds that were chosen on validation; the
+        recipe's own until they are
     """
 
     folder: Path
@@ -35,6 +43,7 @@ class DetectionRun:
     recipe: DetectionRecipe
     windows: EventWindows
     pair: TeacherStudent
+    decision: FilterSettings
 
 
 def train_detection(
@@ -81,7 +90,27 @@ def train_detection(
         validation=validation, n_steps=n_steps, quiet=quiet,
     )  # fmt: skip
     save_tensors(run / WEIGHTS, pair.state_dict(), {"labels": list(scenes.labels)})
-    return DetectionRun(run, scenes.labels, recipe, windows, pair)
+    return DetectionRun(run, scenes.labels, recipe, windows, pair, recipe.filter)
+
+
+def save_decision(run: Path, decision: FilterSettings) -> None:
+    """Write decision.json: the thresholds that were chosen on validation recordings."""
+    table = {"threshold": decision.threshold, "tag_threshold": decision.tag_threshold}
+    write_atomically(run / DECISION, (json.dumps(table, indent=1) + "\n").encode())
+
+
+def _load_decision(run: Path, published: FilterSettings) -> FilterSettings:
+    path = run / DECISION
+    if not path.is_file():
+        return published
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        threshold, tag_threshold = float(table["threshold"]), float(table["tag_threshold"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error!r}); run the same training again: it writes it anew"
+        ) from error
+    return replace(published, threshold=threshold, tag_threshold=tag_threshold)
 
 
 def load_detection_run(folder: Path) -> DetectionRun:
@@ -120,4 +149,5 @@ def load_detection_run(folder: Path) -> DetectionRun:
         raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
     kept = settings["windows"]
     windows = EventWindows(kept["rule"], kept["window_s"], tuple(kept["fallbacks"]))
-    return DetectionRun(folder, labels, recipe, windows, pair.eval())
+    decision = _load_decision(folder, recipe.filter)
+    return DetectionRun(folder, labels, recipe, windows, pair.eval(), decision)

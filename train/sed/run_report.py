@@ -29,7 +29,7 @@ def pictured(judged: Judged, features: FeatureCache) -> tuple[PicturedRecording,
         shown.append(
             PicturedRecording(
                 scene,
-                features.log_mel([index])[0].numpy(),
+                features.log_mel([index])[0].numpy()[: len(judged.scores[scene.path])],
                 features.front_end,
                 judged.scores[scene.path],
                 judged.classes,

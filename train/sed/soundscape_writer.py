@@ -1,8 +1,9 @@
 """Soundscapes as a folder in DESED's layout (see desed.py), with credits and settings.
 
 Besides that layout: `soundscapes.json` (all settings and what the clips were), `attribution.csv`
-(author and licence of every clip that is heard, and in which split), and `truth/` (events of the
-recordings that are given as weakly labelled or unlabelled; nothing that trains reads it).
+(author and licence of every clip that is heard, and in which split), and `truth/` (events of all
+recordings, those that are given as weakly labelled or unlabelled too, with the level and the clip
+of each; nothing that trains reads it).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def write_soundscapes(
             write_atomically(path, _flac(render(settings, material, plan).sound, settings.rate_hz))
     # The tables come last: a folder that has them is complete.
     _write_credits(out, parts, material, data)
-    _write_tables(out, parts, settings.rate_hz)
+    _write_tables(out, parts, settings.rate_hz, material, data)
     return {part: len(plans) for part, plans in parts.items()}
 
 
@@ -190,11 +191,12 @@ def _write_credits(out: Path, parts: dict[str, list[Plan]], material: Material, 
     write_atomically(out / CREDITS_FILE, text.getvalue().encode())
 
 
-def _write_tables(out: Path, parts: dict[str, list[Plan]], rate_hz: int) -> None:
+def _write_tables(
+    out: Path, parts: dict[str, list[Plan]], rate_hz: int, material: Material, data: Path
+) -> None:
     for part, plans in parts.items():
         header: tuple[str, ...]
         rows: list[tuple[str, ...]]
-        strong = list(_strong_rows(plans, rate_hz))
         if part == "weak":
             header = ("filename", "event_labels")
             rows = [
@@ -205,16 +207,17 @@ def _write_tables(out: Path, parts: dict[str, list[Plan]], rate_hz: int) -> None
             header = ("filename",)
             rows = [(_name(plan),) for plan in plans]
         else:
-            header, rows = _STRONG, strong
+            header, rows = _STRONG, list(_strong_rows(plans, rate_hz))
         _write_table(out / "metadata" / f"{_TABLES[part]}.tsv", header, rows)
-        if part in ("weak", "unlabelled"):
-            _write_table(out / "truth" / f"{_TABLES[part]}.tsv", _STRONG, strong)
+        truth = _true_rows(plans, rate_hz, material, data)
+        _write_table(out / "truth" / f"{_TABLES[part]}.tsv", _TRUTH, truth)
 
 
 _STRONG = ("filename", "onset", "offset", "event_label")
+_TRUTH = (*_STRONG, "snr_db", "source_clip")
 
 
-def _strong_rows(plans: Iterable[Plan], rate_hz: int) -> Iterable[tuple[str, ...]]:
+def _strong_rows(plans: Iterable[Plan], rate_hz: int) -> Iterator[tuple[str, ...]]:
     for plan in plans:
         events: Sequence[Event] = plan.events(rate_hz)
         if not events:
@@ -222,6 +225,18 @@ def _strong_rows(plans: Iterable[Plan], rate_hz: int) -> Iterable[tuple[str, ...
             yield _name(plan), "", "", ""
         for event in events:
             yield _name(plan), f"{event.onset_s:.3f}", f"{event.offset_s:.3f}", event.label
+
+
+def _true_rows(
+    plans: Sequence[Plan], rate_hz: int, material: Material, data: Path
+) -> Iterator[tuple[str, ...]]:
+    placed = (placement for plan in plans for placement in (plan.placements or (None,)))
+    for row, placement in zip(_strong_rows(plans, rate_hz), placed, strict=True):
+        if placement is None:
+            yield (*row, "", "")
+        else:
+            clip = material.clips[placement.sound.clip].path.relative_to(data).as_posix()
+            yield (*row, f"{placement.snr_db:.1f}", clip)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

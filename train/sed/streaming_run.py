@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
 from soundpost.train.run import SCORES, SETTINGS, WEIGHTS, claim, git_revision, schema_of
 from soundpost.train.sed.batches import Batches, check_kinds, in_order
-from soundpost.train.sed.desed import DesedFolder, read_desed
+from soundpost.train.sed.desed import DesedFolder, check_judged, read_desed
 from soundpost.train.sed.detector_choice import (
     ChosenDetector,
     choose_detector,
@@ -65,8 +65,10 @@ def teacher_posteriors(
 ) -> NDArray[np.float16]:
     """What a trained pair says of each frame of a set, (n_scenes, n_frames, n_labels) 0 to 1.
 
-    The published decision without its threshold: frame posteriors of the pair's student, gated by
-    tags and filtered. Where a recording's tags are known the gate is those, else the clip branch's.
+    The published decision without its threshold on frames: posteriors of the pair's student,
+    filtered, and gated by tags where the pair's recipe gates. Where a recording's tags are known
+    the gate is those, else the clip branch's, from the threshold on that the pair's run chose on
+    validation: at one half, a briefly trained pair shuts out half of what sounds.
     """
     front_end = features.front_end
     bar = tqdm(
@@ -80,13 +82,16 @@ def teacher_posteriors(
     frames, clips = score_scenes(teacher.pair.student.to(device), bar, device)
     hop_s = front_end.hop_length / front_end.sample_rate_hz
     windows = teacher.windows.frames(teacher.labels, hop_s)
-    threshold = teacher.recipe.filter.tag_threshold
+    threshold = teacher.decision.tag_threshold
     posteriors = np.zeros(frames.shape, np.float16)
     for index, scene in enumerate(features.scenes.scenes):
-        gate = clips[index]
         if scene.labelling != "unlabelled":
-            gate = np.array([float(label in scene.tags) for label in teacher.labels], np.float32)
-        posteriors[index] = gate_and_filter(frames[index], gate, windows, threshold)
+            tags = np.array([label in scene.tags for label in teacher.labels])
+        elif teacher.decision.gate:
+            tags = clips[index] >= threshold
+        else:
+            tags = np.ones(len(teacher.labels), bool)
+        posteriors[index] = gate_and_filter(frames[index], tags.astype(np.float32), windows)
     return posteriors
 
 
@@ -123,6 +128,7 @@ def train_streaming(
     sets = read_scenes(recipe, folder, quiet=quiet)
     windows = windows_for(sets.train, recipe.detector)
     # All that can be refused is, before the folder is this run's.
+    check_judged(sets)
     if trained.labels != sets.train.labels or trained.recipe.front_end != front_end:
         raise InputError(
             f"{teacher}: its labels or its front end are not those of {folder} and the recipe; "
@@ -148,7 +154,7 @@ def train_streaming(
     claim(run, settings)
     features = open_features(sets.train, front_end, recipe.batch.seconds, quiet=quiet)
     posteriors = teacher_posteriors(trained, features, device, quiet=quiet)
-    data = Batches(features, replace(recipe.batch, seed=recipe.training.seed), posteriors)
+    data = Batches(features, recipe.batch, recipe.training.seed, posteriors)
 
     def batches(epoch: int) -> Iterator[DistilBatch]:
         for batch in data.epoch(epoch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 from soundpost.device.files import write_atomically
 from soundpost.train.run import SCORES, git_revision
 from soundpost.train.sed.batches import Batches, in_order
-from soundpost.train.sed.desed import read_desed
+from soundpost.train.sed.desed import check_judged, read_desed
 from soundpost.train.sed.event_filter import Rule, detect, event_windows
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.fitting import FloatArray, Validation, score_scenes
@@ -25,7 +25,7 @@ from soundpost.train.sed.frame_grid import frame_targets
 from soundpost.train.sed.judging import Judged, choose_published, judge_published
 from soundpost.train.sed.recipe import DetectionRecipe
 from soundpost.train.sed.report import check_published
-from soundpost.train.sed.run import train_detection
+from soundpost.train.sed.run import save_decision, train_detection
 from soundpost.train.sed.run_report import write_run_report
 from soundpost.train.sed.scenes import SceneBatch, SceneSet
 
@@ -87,8 +87,9 @@ def train_folder(
     front_end, seconds = recipe.front_end, recipe.batch.seconds
     reading = recipe.reading.reading(seconds, front_end.sample_rate_hz)
     sets = read_desed(folder, reading, recipe.reading.labels, quiet=quiet)
+    check_judged(sets)
     features = open_features(sets.train, front_end, seconds, quiet=quiet)
-    batches = Batches(features, replace(recipe.batch, seed=recipe.training.seed))
+    batches = Batches(features, recipe.batch, recipe.training.seed)
     held_out = {"validation": sets.validation} | ({"test": sets.test} if sets.test else {})
     hop_s = front_end.hop_length / front_end.sample_rate_hz
     held = {
@@ -113,6 +114,7 @@ def train_folder(
         decided = (scenes, trained.labels, frames, clips, windows)
         if name == "validation":
             settings = choose_published(*decided, recipe.filter, front_end, quiet=quiet)
+            save_decision(run, settings)
         judged[name] = judge_published(*decided, recipe.filter, front_end)
         chosen[name] = judge_published(*decided, settings, front_end).figures
         arrays[f"{name}_frames"], arrays[f"{name}_clips"] = frames, clips
@@ -139,13 +141,24 @@ def train_folder(
     return judged
 
 
+def _departures(recipe: DetectionRecipe) -> str:
+    """Where the losses are not those of the text, for whoever compares with its figures."""
+    method = recipe.method
+    found = []
+    if method.tags_of_strong:
+        found.append("weak losses count the tags of strongly labelled recordings too")
+    if method.focal and method.focal_clips == "own":
+        found.append("K of equation 4 counts each term's own recordings")
+    return f"Not as printed: {', '.join(found)}. " if found else ""
+
+
 def _made(recipe: DetectionRecipe, folder: Path, train: SceneSet) -> str:
     counts = Counter(scene.labelling for scene in train.scenes)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("strong", "weak", "unlabelled"))
     return (
         f"Trained on {len(train.scenes)} recordings of {folder} ({kinds}), width "
         f"{recipe.model.width:g}, {recipe.training.epochs} epochs, seed {recipe.training.seed}, "
-        f"code {git_revision()}. Decided as published: "
+        f"code {git_revision()}. {_departures(recipe)}Decided as published: "
         f"{'gate by the tags, ' if recipe.filter.gate else ''}centred medians, "
         f"thresholds of {recipe.filter.threshold:g} and {recipe.filter.tag_threshold:g}."
     )

@@ -177,6 +177,26 @@ def test_a_recording_listed_twice(desed):
         read_desed(desed, quiet=True)
 
 
+def test_tables_may_overlap_where_they_say_the_same(desed):
+    """DCASE 2019 has validation.csv beside the two tables of 2018 that it is made of."""
+    parts = {
+        "validation.csv": ["a.wav", "b.wav", "c.wav"],
+        "test_dcase2018.csv": ["a.wav"],
+        "eval_dcase2018.csv": ["b.wav", "c.wav"],
+    }
+    make(desed / "audio/validation", ["c.wav"])
+    events = {"a.wav": "0.2\t10\tDog", "b.wav": "\t\t", "c.wav": "1\t2\tCat"}
+    (desed / "metadata/validation/validation.tsv").unlink()
+    for name, files in parts.items():
+        rows = "".join(f"{file}\t{events[file]}\n" for file in files)
+        (desed / "metadata/validation" / name).write_text(STRONG + rows)
+    scenes = read_desed(desed, quiet=True).validation.scenes
+    assert sorted(scene.path.name for scene in scenes) == ["a.wav", "b.wav", "c.wav"]
+    (desed / "metadata/validation/test_dcase2018.csv").write_text(STRONG + "a.wav\t0.3\t10\tDog\n")
+    with pytest.raises(InputError, match=r"a.wav stands in two tables that differ"):
+        read_desed(desed, quiet=True)
+
+
 def test_sets_that_are_missing(desed, tmp_path):
     (desed / "metadata/validation/validation.tsv").write_text(STRONG)
     with pytest.raises(InputError, match=r"validation.tsv: lists no recordings"):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from soundpost.device.errors import ConfigError, InputError
+from soundpost.train.checkpoint import load_tensors
 from soundpost.train.sed.distil import (
     CHECKPOINT,
     SETTINGS,
@@ -158,3 +164,102 @@ def test_weights_out_of_range_are_refused() -> None:
         DistilSettings(teacher_weight=1.5)
     with pytest.raises(ConfigError, match="epochs 0"):
         DistilSettings(epochs=0)
+
+
+# --- every step -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Step:
+    """One of an optimiser: its learning rate, the gradient's norm, parameters before and after."""
+
+    rate: float
+    norm: float
+    before: list[torch.Tensor]
+    after: list[torch.Tensor] = field(default_factory=list)
+
+
+@pytest.fixture
+def steps() -> Iterator[list[Step]]:
+    """Those of any optimiser that is used in a test."""
+    taken: list[Step] = []
+
+    def before(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        (group,) = optimiser.param_groups
+        gradients = [p.grad.flatten() for p in group["params"] if p.grad is not None]
+        norm = float(torch.cat(gradients).square().sum().sqrt())
+        taken.append(Step(group["lr"], norm, [p.detach().clone() for p in group["params"]]))
+
+    def after(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        taken[-1].after = [p.detach().clone() for p in optimiser.param_groups[0]["params"]]
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    yield taken
+    for hook in hooks:
+        hook.remove()
+
+
+def few(epoch: int) -> Iterator[DistilBatch]:
+    """Four batches of two recordings."""
+    for index in range(4):
+        log_mel, targets = scenes(2, 100 * epoch + index)
+        yield DistilBatch(log_mel, targets, targets, torch.tensor([True, False]))
+
+
+FEW = DistilSettings(epochs=2, learning_rate=1e-2, warmup_steps=2, average_decay=0.15)
+
+
+@pytest.mark.parametrize("n_batches", [None, 4])
+def test_the_learning_rate_warms_up_and_falls_as_a_half_cosine(
+    tmp_path: Path, steps: list[Step], n_batches: int | None
+) -> None:
+    distil(LABELS, few, FEW, tmp_path, shape=SHAPE, n_batches=n_batches)
+    # (1 + cos(k pi / 8)) / 2 of 8 steps, of which the first is half as much: 1 of 2 to warm up.
+    cosine = [1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
+    expected = [0.5 * 1e-2, *(1e-2 * share for share in cosine[1:])]
+    assert [step.rate for step in steps] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path, steps: list[Step]) -> None:
+    free, clipped = replace(FEW, clip_norm=1e6), replace(FEW, clip_norm=0.01)
+    distil(LABELS, few, free, tmp_path / "free", shape=SHAPE)
+    norms = [step.norm for step in steps]
+    assert min(norms) > 0.02
+    steps.clear()
+    distil(LABELS, few, clipped, tmp_path / "clipped", shape=SHAPE)
+    assert [step.norm for step in steps] == pytest.approx([0.01] * 8, rel=1e-3)
+
+
+def test_what_is_kept_is_the_average_of_the_weights(tmp_path: Path, steps: list[Step]) -> None:
+    student = distil(LABELS, few, FEW, tmp_path, shape=SHAPE)
+    # Early on it forgets faster: n / (n + 10) after n steps is 1/11, 2/12, 3/13 and more, all but
+    # the first above the decay.
+    followed = steps[0].before
+    for step, decay in zip(steps, [1 / 11, *[0.15] * 7], strict=True):
+        pairs = zip(followed, step.after, strict=True)
+        followed = [decay * old + (1 - decay) * new for old, new in pairs]
+    for loaded in (student, load_student(tmp_path)):
+        for found, expected in zip(loaded.network.parameters(), followed, strict=True):
+            torch.testing.assert_close(found.detach(), expected, atol=1e-6, rtol=1e-5)
+    # The last steps are small, but not nothing.
+    last = steps[-1].after[0]
+    assert (followed[0] - last).abs().max() > 1e-5
+    # Means and variances of the normalisation are the last ones.
+    tensors, _ = load_tensors(tmp_path / CHECKPOINT)
+    for name, found in student.network.named_buffers():
+        torch.testing.assert_close(found, tensors[f"network.{name}"], atol=0, rtol=0)
+
+
+def test_a_student_of_the_teacher_alone_never_sees_a_label(tmp_path: Path) -> None:
+    """With teacher_weight 1 all it can know of the sounds is what the teacher says of them."""
+
+    def mislabelled(epoch: int) -> Iterator[DistilBatch]:
+        for batch in batches(epoch):
+            yield replace(batch, frame_targets=1.0 - batch.frame_targets)
+
+    settings = replace(SETTINGS_OF_RUN, teacher_weight=1.0)
+    student = distil(LABELS, mislabelled, settings, tmp_path, shape=SHAPE)
+    log_mel, targets = scenes(20, 999_999)
+    with torch.no_grad():
+        heard = student.network.forward_sequence(log_mel) > 0
+    assert (heard == targets.bool()).float().mean() > 0.93

@@ -1,6 +1,7 @@
 """The loop: it learns, and a kill leaves no trace in what comes out."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from soundpost.device.errors import InputError
 from soundpost.train.checkpoint import load_tensors
@@ -33,6 +38,27 @@ def lines_of(run):
     path = run / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [{k: v for k, v in line.items() if k != "clips_per_s"} for line in lines]
+
+
+@pytest.fixture
+def steps():
+    """Every step of any optimiser: its learning rate, and the parameters before and after it."""
+    taken = []
+
+    def parameters(optimiser):
+        return [p.detach().clone() for group in optimiser.param_groups for p in group["params"]]
+
+    def before(optimiser, *_):
+        (group,) = optimiser.param_groups
+        taken.append({"rate": group["lr"], "before": parameters(optimiser)})
+
+    def after(optimiser, *_):
+        taken[-1]["after"] = parameters(optimiser)
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    yield taken
+    for hook in hooks:
+        hook.remove()
 
 
 def test_learns_when_which_band_sounds(synthetic, tmp_path):
@@ -162,3 +188,77 @@ def test_the_learning_rate_falls_in_steps():
     assert learning_rate_of(training, 9) == 1.8e-3
     assert learning_rate_of(training, 10) == pytest.approx(1.44e-3)
     assert learning_rate_of(training, 199) == pytest.approx(1.8e-3 * 0.8**19)
+
+
+class Again:
+    """An EpochSource that gives the same batch in every epoch."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def epoch(self, number):
+        yield self.batch
+
+
+def test_the_weights_of_the_sum_move_with_the_epochs(synthetic, tmp_path):
+    """alpha from epoch 1 on, beta over half of the run, and equation 4 from tau on."""
+    recipe = synthetic.recipe_of(
+        model={"teacher": {"mel_pools": [2, 2, 2, 2, 1], "dropout": 0.0}},
+        method={
+            "distillation": "tfd", "alpha_start": 1.0, "alpha_decay": 0.5, "focal": True, "tau": 2,
+        },
+        # Too small a rate to change a weight: what changes from line to line is the method.
+        training={"epochs": 4, "learning_rate": 1e-12},
+    )  # fmt: skip
+    fit_pair(recipe, 3, Again(synthetic.make_batch(0)), tmp_path, CPU, quiet=True)
+    lines = lines_of(tmp_path)
+    alphas = [0.0, 0.0, 1 - 0.5, 1 - 0.25]
+    betas = [math.exp(-5), math.exp(-1.25), 1.0, 1.0]
+    for line, alpha, beta in zip(lines, alphas, betas, strict=True):
+        weighted = alpha * line["to_teacher"] + beta * line["distillation"]
+        plain = sum(
+            line[name]
+            for name in ("weak", "strong", "weak_teacher", "strong_teacher", "to_student")
+        )
+        # Lines have six decimals.
+        assert line["loss"] == pytest.approx(plain + weighted, abs=5e-6)
+    assert lines[0]["distillation"] > 0.01
+    assert lines[0]["to_teacher"] > 0.01
+    for name in ("weak", "strong", "weak_teacher", "strong_teacher"):
+        entropy, still_entropy, focal, still_focal = (line[name] for line in lines)
+        assert entropy == pytest.approx(still_entropy, abs=2e-6)
+        assert focal == pytest.approx(still_focal, abs=2e-6)
+        # (1 - p^2) is below 1, and below 0.9 for most p of a network that has learnt nothing.
+        assert focal < 0.9 * entropy
+
+
+def test_every_step_has_its_epochs_learning_rate(synthetic, tmp_path, steps):
+    training = {"epochs": 5, "learning_rate": 4e-4, "decay": 0.5, "decay_epochs": 2}
+    recipe = synthetic.recipe_of(training=training)
+    with pytest.raises(KeyboardInterrupt):
+        fit_pair(recipe, 3, Stopping(synthetic.Synthetic(2), 6), tmp_path, CPU, quiet=True)
+    fit_pair(recipe, 3, synthetic.Synthetic(2), tmp_path, CPU, quiet=True)
+    rates = [4e-4, 4e-4, 2e-4, 2e-4, 1e-4]
+    # Two batches in each epoch; the run goes on with the fourth.
+    assert [step["rate"] for step in steps] == pytest.approx([r for r in rates for _ in range(2)])
+    assert [line["learning_rate"] for line in lines_of(tmp_path)] == pytest.approx(rates)
+
+
+def test_the_mean_teacher_follows_its_student_step_by_step(synthetic, tmp_path, steps):
+    recipe = synthetic.recipe_of(
+        training={"epochs": 2}, method={"kind": "mean_teacher", "average_decay": 0.27}
+    )
+    fit_pair(recipe, 3, synthetic.Synthetic(2), tmp_path, CPU, quiet=True)
+    # Early on the average forgets faster: (1 + n) / (10 + n) after n steps is 2/11, 3/12, 4/13 and
+    # 5/14, of which the last two are above the decay.
+    followed = steps[0]["before"]
+    for step, decay in zip(steps, (2 / 11, 3 / 12, 0.27, 0.27), strict=True):
+        pairs = zip(followed, step["after"], strict=True)
+        followed = [decay * old + (1 - decay) * new for old, new in pairs]
+    tensors, _ = load_tensors(tmp_path / "checkpoint.safetensors")
+    network = TaggingDetectionNetwork(3, synthetic.N_MELS, recipe.model, recipe.model.student)
+    for (name, _), expected in zip(network.named_parameters(), followed, strict=True):
+        found = tensors[f"average.{name}"]
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    # A network that never moved would pass.
+    assert not torch.allclose(steps[0]["before"][0], steps[-1]["after"][0], atol=1e-3)

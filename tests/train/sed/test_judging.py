@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import median_filter
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FrontEnd
@@ -67,6 +68,88 @@ def test_the_sensor_knows_of_an_event_when_its_chunk_has_been_heard(chunk_frames
     assert delays == pytest.approx(delays_s)
     assert figures["onset_delay_median_s"] == pytest.approx(np.median(delays_s))
     assert figures["onset_delay_p90_s"] == pytest.approx(max(delays_s))
+
+
+def test_events_and_scores_are_those_of_a_median_that_looks_ahead():
+    """41 frames around each, 20 of them ahead: both ends of an event stay where they are.
+
+    With nothing of the future in its window a median is late by ten frames at both ends.
+    """
+    classes = [ClassSettings(label, 0.5, 0.3, "median", 41, 0.0, 0.1) for label in LABELS]
+    given_scores = scores(0.9)
+    judged = judge_on_device(SCENES, given_scores, classes, FRONT_END, 20, 10)
+    for scene, of_scene, (onset_s, offset_s) in zip(
+        SCENES, given_scores, ((0.5075, 1.0075), (1.0075, 1.6075)), strict=True
+    ):
+        (event,) = judged.found[scene.path]
+        assert (event.onset_s, event.offset_s) == pytest.approx((onset_s, offset_s))
+        # Away from the recording's ends, where a median lacks what lies beyond them.
+        expected = median_filter(of_scene, (41, 1))[20:-20]
+        np.testing.assert_array_equal(judged.scores[scene.path][20:-20], expected)
+
+
+# Recording a: the dog's event, and a cat that the clip branch takes for granted although no frame
+# has it. Recording b: the cat's event, and frames of a dog that the clip branch denies.
+DENIED = slice(20, 60)
+CLIPS = np.array([[0.9, 0.8], [0.8, 0.2]], np.float32)
+
+
+def contradicting():
+    frames = scores(0.9)
+    frames[1, DENIED, 1] = 0.9
+    return frames
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_published_scores_are_filtered_and_gated_where_the_method_gates(gate):
+    frames = contradicting()
+    frames[0, 10, 1] = 0.95
+    decided = (SCENES, LABELS, frames, CLIPS, (5, 5), FilterSettings(gate=gate), FRONT_END)
+    judged = judge_published(*decided)
+    denied = judged.scores[SCENES[1].path][:, 1]
+    found = {event.label for event in judged.found[SCENES[1].path]}
+    if gate:
+        assert not denied.any()
+        assert found == {"cat"}
+    else:
+        np.testing.assert_array_equal(denied, median_filter(frames[1, :, 1], 5, mode="nearest"))
+        assert found == {"cat", "dog"}
+    # A lone spike is filtered in either case, and so the dog's one event has one found.
+    expected = median_filter(frames[0, :, 1], 5, mode="nearest")
+    np.testing.assert_array_equal(judged.scores[SCENES[0].path][:, 1], expected)
+    assert judged.scores[SCENES[0].path][10, 1] < 0.1
+    assert len(judged.found[SCENES[0].path]) == 1
+
+
+@pytest.mark.parametrize(("gate", "f1_of_the_cat"), [(True, 1.0), (False, 2 / 3)])
+def test_a_tag_of_which_no_frame_is_left_is_withdrawn(gate, f1_of_the_cat):
+    """Of the two recordings that are tagged cat one has a cat: precision 1/2, unless withdrawn."""
+    decided = (SCENES, LABELS, contradicting(), CLIPS, (5, 5), FilterSettings(gate=gate), FRONT_END)
+    clips = judge_published(*decided).figures.clips
+    assert clips.f1 == pytest.approx({"cat": f1_of_the_cat, "dog": 1.0})
+    # A curve is of the clip branch's scores: the cat that is there comes second of two.
+    assert clips.average_precision == pytest.approx({"cat": 0.5, "dog": 1.0})
+
+
+def test_thresholds_are_chosen_on_the_scores_that_they_will_judge():
+    """A flicker that two medians remove and one does not: 1 0 1 becomes 1, and then nothing."""
+    frames = scores(0.9)
+    frames[0, 150, 1] = frames[0, 152, 1] = 0.6
+    clips = np.array([[0.05, 0.9], [0.9, 0.05]], np.float32)
+    decided = (SCENES, LABELS, frames, clips, (3, 3))
+    chosen = choose_published(*decided, FilterSettings(), FRONT_END, quiet=True)
+    # Scores that were not filtered before would want a threshold above the flicker.
+    assert chosen == FilterSettings()
+    assert judge_published(*decided, chosen, FRONT_END).figures.headline()["event_f1"] == 1
+
+
+def test_without_a_gate_the_tags_choose_nothing():
+    clips = np.zeros((2, 2), np.float32)
+    ungated = FilterSettings(gate=False, tag_threshold=0.4)
+    decided = (SCENES, LABELS, scores(0.35), clips, (5, 5))
+    chosen = choose_published(*decided, ungated, FRONT_END, quiet=True)
+    assert chosen == replace(ungated, threshold=0.3)
+    assert judge_published(*decided, chosen, FRONT_END).figures.headline()["event_f1"] == 1
 
 
 @settings(max_examples=60)

@@ -90,6 +90,12 @@ def test_table_2_is_two_keys(name):
         ("training.epochs=0", r"training.epochs is 0; expected at least 1"),
         ("batch.strong=-1", r"strong -1, .*expected none below 0"),
         ("filter.rule=median", r"filter.rule is median; expected esp, average, fixed, none"),
+        ("filter.threshold=1.5", r"filter.threshold is 1.5; expected above 0, up to 1"),
+        ("filter.threshold=0", r"filter.threshold is 0(.0)?; expected above 0, up to 1"),
+        ("filter.tag_threshold=-0.1", r"filter.tag_threshold is -0.1; expected at least 0"),
+        ("filter.tag_threshold=1.1", r"filter.tag_threshold is 1.1; expected 0 to 1"),
+        ("method.gamma=0", r"method.gamma is 0(.0)?; expected above 0"),
+        ("batch.seed=3", r"unknown key seed"),
     ],
 )
 def test_refuses(change, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.run import load_run
 from soundpost.train.sed.fitting import score_scenes
-from soundpost.train.sed.run import load_detection_run, train_detection
+from soundpost.train.sed.run import load_detection_run, save_decision, train_detection
 from soundpost.train.sed.scenes import Event, Scene, SceneSet
 
 CPU = torch.device("cpu")
@@ -71,3 +72,26 @@ def test_folders_that_are_no_finished_run_are_refused(trained, tmp_path):
     # And the other way round: what exports clip students says that this is none.
     with pytest.raises(InputError, match=r"schema is 'soundpost.detection_run/1'"):
         load_run(trained.folder)
+
+
+def test_a_run_decides_as_its_recipe_does_until_thresholds_are_chosen(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.folder, run)
+    published = trained.recipe.filter
+    assert trained.decision == load_detection_run(run).decision == published
+    chosen = dataclasses.replace(published, threshold=0.3, tag_threshold=0.2)
+    save_decision(run, chosen)
+    read = load_detection_run(run)
+    # The thresholds alone are chosen: what the recipe says stays as it was.
+    assert read.decision == chosen
+    assert read.recipe.filter == published
+    assert (published.threshold, published.tag_threshold) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"threshold": 0.3}', '{"threshold": "low"}'])
+def test_a_decision_that_cannot_be_read_is_named(trained, tmp_path, text):
+    run = tmp_path / "run"
+    shutil.copytree(trained.folder, run)
+    (run / "decision.json").write_text(text)
+    with pytest.raises(InputError, match=r"decision\.json: cannot be read .*: it writes it anew"):
+        load_detection_run(run)

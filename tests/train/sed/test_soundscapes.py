@@ -144,6 +144,26 @@ def test_what_is_written_reads_as_desed(made):
         assert ",".join(sorted(events - {""})) == row["event_labels"]
 
 
+def test_the_truth_of_every_part_has_level_and_clip(made, material):
+    _, out = made
+    settings, sounds = material
+    for part in ("train/synthetic", "train/weak", "validation/validation", "eval/public"):
+        truth = rows(out / f"truth/{part}.tsv")
+        assert truth
+        for row in truth:
+            split, _, number = row["filename"].removesuffix(".flac").partition("_")
+            plan = plan_scene(settings, sounds, split, int(number))
+            expected = [
+                (f"{p.onset / settings.rate_hz:.3f}", p.label, f"{p.snr_db:.1f}")
+                for p in plan.placements
+            ]
+            if row["onset"]:
+                assert (row["onset"], row["event_label"], row["snr_db"]) in expected
+                assert row["source_clip"].startswith(row["event_label"])
+            else:
+                assert (expected, row["snr_db"], row["source_clip"]) == ([], "", "")
+
+
 def test_a_table_says_to_the_millisecond_what_was_placed(made, material):
     _, out = made
     settings, sounds = material

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -77,15 +78,23 @@ def test_a_folder_becomes_a_run(scenes, tmp_path):
     assert {path.name for path in run.iterdir()} == {
         "settings.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors",
         "scores.npz", "report.md", "figures.json", "psd_roc.png", "confusion.png", "trade_off.png",
-        *pictures,
+        "decision.json", *pictures,
     }  # fmt: skip
     # Published figures of the row stand beside ours.
     report = (run / "report.md").read_text()
     assert re.search(r"\| event F1 .* \| 49.8 % \|", report)
     kept = json.loads((run / "figures.json").read_text())
     assert "chosen on validation" in report
-    assert kept.pop("chosen")["all"]["event_f1"] >= kept["all"]["event_f1"]
+    chosen = kept.pop("chosen")["all"]
+    assert chosen["event_f1"] >= kept["all"]["event_f1"]
     assert kept == judged["validation"]
+    # The thresholds that were chosen are kept, and evaluate decides with either.
+    limits = json.loads((run / "decision.json").read_text())
+    assert f"with {limits['threshold']:g} and {limits['tag_threshold']:g}, chosen" in report
+    asked = ("evaluate", run, "--data", scenes, "--part", "validation", "--json", "--device", "cpu")
+    for more, figures in (((), kept["all"]), (("--chosen",), chosen)):
+        found = json.loads(command(*asked, *more).stdout)["all"]
+        assert found == pytest.approx(figures, nan_ok=True)
     scores = np.load(run / "scores.npz")
     assert scores["validation_frames"].shape == (4, 98, 2)
     assert scores["validation_clips"].shape == (4, 2)
@@ -98,6 +107,57 @@ def test_a_folder_becomes_a_run(scenes, tmp_path):
     assert [{"loss", "distillation", "frame_f1", "clip_f1"} <= line.keys() for line in lines] == [
         True, True,
     ]  # fmt: skip
+
+
+@pytest.fixture
+def short(scenes, tmp_path):
+    """The same scenes, with a validation recording that ends after 0.6 of its 1.0 s."""
+    folder = tmp_path / "short"
+    shutil.copytree(scenes, folder)
+    path = folder / "audio" / "validation" / "validation_0.wav"
+    sound, rate = soundfile.read(path)
+    soundfile.write(path, sound[: int(0.6 * rate)], rate)
+    return folder
+
+
+def test_a_held_out_recording_may_be_shorter_than_the_batch(short, tmp_path):
+    fit = ("reading.lengths=fit",)
+    pair, student = tmp_path / "pair", tmp_path / "student"
+    refused = train(short, pair, recipe="pts")
+    assert refused.returncode == 3
+    assert "validation_0.wav is 0.60 s long; expected 1 s: cut it, or set" in refused.stderr
+    done = train(short, pair, *fit, "--json", recipe="pts")
+    assert done.returncode == 0, done.stderr
+    # What a batch pads it with is not judged: 3 x 1.0 + 0.6 s.
+    assert json.loads(done.stdout)["validation"]["n_seconds"] == pytest.approx(3.6)
+    shape = ("model.channels=[4,4,8]", "model.hidden_size=8", "training.epochs=1")
+    asked = [arg for arg in SMALL if arg.startswith("batch.")]
+    done = command(
+        "train", "streaming", "--data", short, "--teacher", pair, "--out", student, "--quiet",
+        "--threads", "1", "--json", *asked, *shape, *fit,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    judged = json.loads(done.stdout)["validation"]
+    assert judged["n_seconds"] == pytest.approx(3.6)
+    again = command("evaluate", student, "--data", short, "--part", "validation", "--json")
+    assert json.loads(again.stdout)["all"] == judged["all"]
+    refused = command(
+        "evaluate", student, "--data", short, "--part", "validation", "--lengths", "refuse"
+    )
+    assert refused.returncode == 3
+    assert "(evaluate: --lengths fit)" in refused.stderr
+
+
+def test_validation_without_an_event_is_refused_before_anything_is_trained(scenes, tmp_path):
+    folder, run = tmp_path / "silent", tmp_path / "run"
+    shutil.copytree(scenes, folder)
+    table = folder / "metadata" / "validation" / "validation.tsv"
+    rows = [f"validation_{i}.wav\t\t\t" for i in range(4)]
+    table.write_text("\n".join(["filename\tonset\toffset\tevent_label", *rows, ""]))
+    done = train(folder, run)
+    assert done.returncode == 3
+    assert f"{table.parent}: none of its 4 recordings has an event" in done.stderr
+    assert not run.exists()
 
 
 def test_options_of_clip_students_are_refused(scenes, tmp_path):
