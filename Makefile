@@ -141,7 +141,8 @@ test-arm: $(VENV)/.everything
 	@tests/arm/run $(BIN)/python
 
 # One after the other: on a busy machine they measure the business.
-BENCHMARKS := front_end inference levels daemon_memory daemon_cpu demo_latency outbox_drain hotplug clock_drift
+BENCHMARKS := front_end inference levels daemon_memory daemon_cpu demo_latency outbox_drain hotplug clock_drift \
+  acoustic_images key_frames media_cache
 bench: $(VENV)/.everything
 	@for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; \

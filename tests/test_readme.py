@@ -137,6 +137,13 @@ KNOWN: dict[str, dict[str, str | None]] = {
         ),
         "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
     },
+    "Data sets as published, and sound for an array that you do not have": {
+        "soundpost dataset check esc50 ESC-50": "soundpost dataset check esc50 ESC-50",
+        "soundpost dataset show esc50 ESC-50": "soundpost dataset show esc50 ESC-50",
+        "soundpost scene render scene.toml --out scene.wav": (
+            "soundpost scene render scene.toml --out scene.wav"
+        ),
+    },
     "Know when it began and when it ended": {
         "soundpost soundscapes esc50_scenes --data esc50 --out scenes": (
             "soundpost soundscapes test.toml --data event_clips --out scenes --quiet"
@@ -506,6 +513,25 @@ def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
     assert on_card is not None
     assert judged is not None
     assert judged[1] == on_card[1]
+
+
+def test_data_sets_and_scenes(reader: Reader) -> None:
+    section = "Data sets as published, and sound for an array that you do not have"
+    folder = reader.folder / "ESC-50"
+    for name in ("audio", "meta"):
+        (folder / name).mkdir(parents=True)
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold, (target, category) in enumerate([(0, "dog"), (1, "rooster")], 1):
+        name = f"{fold}-100-A-{target}.wav"
+        soundfile.write(folder / "audio" / name, np.zeros(5 * 44_100, np.int16), 44_100)
+        rows.append(f"{name},{fold},{target},{category},False,100{fold},A")
+    (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (scene,) = [block.text for block in snippets("toml") if block.section == section]
+    (reader.folder / "scene.toml").write_text(scene, encoding="utf-8")
+    told = reader.follow(section)
+    assert "dog" in told["soundpost dataset show esc50 ESC-50"]
+    info = soundfile.info(reader.folder / "scene.wav")
+    assert (info.channels, info.samplerate, info.frames) == (128, 16_000, 32_000)
 
 
 def make_clips(folder: Path) -> None:

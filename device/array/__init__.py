@@ -1,0 +1,1 @@
+"""Many microphones and a camera: geometry, beams, acoustic images."""

@@ -1,0 +1,1 @@
+"""Teachers that see: students that learn from video and acoustic images at training time only."""
