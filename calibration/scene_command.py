@@ -16,7 +16,7 @@ Renders simulated sound around an array of microphones into one WAV with all cha
 SETTINGS is a TOML file: the array, sources at rest or moving, a room or the free field, noise, and
 faults of the microphones. Files that it names are looked for beside it.
 
-  array = "array.json"
+  array = "array.json"            leave it out for 128 microphones on a disc of 0.45 m
   seconds = 5.0
   rate_hz = 48000
 
@@ -72,18 +72,15 @@ def _run(arguments: argparse.Namespace) -> int:
         from soundpost.calibration.scene import n_steps, render
         from soundpost.calibration.scene_files import check_size, json_path, write_scene
         from soundpost.calibration.scene_settings import build_scene, load_scene_settings
-        from soundpost.device.array.geometry_files import read_array
+        from soundpost.device.array.geometry import vogel_spiral
+        from soundpost.device.array.geometry_files import ArrayDescription, read_array
 
     out: Path = arguments.out
     if out.suffix.lower() != ".wav":
         raise UsageError(f"--out {out}: expected a name that ends in .wav")
     settings = load_scene_settings(arguments.settings, arguments.changes)
     where = arguments.array or settings.array
-    if where is None:
-        raise UsageError(
-            f'{arguments.settings}: names no array; add array = "array.json", or give --array FILE'
-        )
-    array = read_array(where)
+    array = read_array(where) if where else ArrayDescription(vogel_spiral())
     check_size(round(settings.seconds * settings.rate_hz), array)
     scene = build_scene(settings, array.geometry.n_mics)
     with tqdm(total=n_steps(scene), desc="scene", unit="part", disable=arguments.quiet) as bar:

@@ -91,7 +91,10 @@ class SourceSettings:
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """A scene as its file describes it; array is None where the file names none."""
+    """A scene as its file describes it.
+
+    array : None where the file names none, which then is a Vogel spiral
+    """
 
     array: Path | None = None
     seconds: float = 5.0

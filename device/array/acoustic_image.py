@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 
 from soundpost.device.array.beamforming import (
@@ -160,7 +159,10 @@ class AcousticImager:
         self.grid = grid if grid is not None else ImageGrid()
         self.settings = settings = settings if settings is not None else ImageSettings()
         self.mics = _living(geometry, dead)
-        window = scipy.signal.windows.tukey(settings.snapshot_length, settings.taper)
+        # Here, for it takes 80 MB: a sensor that has no array never loads it.
+        from scipy.signal.windows import tukey
+
+        window = tukey(settings.snapshot_length, settings.taper)
         self._window: FloatArray = window.astype(np.float32)
         self._weights = _weights(gains, geometry.n_mics, self.mics, settings.n_bins)
         # Refused here rather than at the first image.

@@ -8,7 +8,6 @@ what gives the sound of a direction as a signal.
 from __future__ import annotations
 
 import numpy as np
-import scipy.signal
 import scipy.special
 
 from soundpost.device.array.geometry import Floats
@@ -65,6 +64,9 @@ def delay_and_sum(
         )
     if n_taps < 2 or n_taps % 2:
         raise InputError(f"n_taps {n_taps}; expected an even number from 2 on")
+    # Here, for it takes 80 MB: a sensor that has no array never loads it.
+    from scipy.signal import fftconvolve
+
     n_mics, n_samples = samples.shape
     beams = np.empty((len(delays_s), n_samples))
     for beam, advances in zip(beams, delays_s * sample_rate_hz, strict=True):
@@ -72,7 +74,7 @@ def delay_and_sum(
         length = taps.shape[1]
         # A convolution runs backwards: its output i + length - 1 has read samples i to
         # i + length - 1.
-        sums = scipy.signal.fftconvolve(samples, taps[:, ::-1], axes=1).sum(axis=0) / n_mics
+        sums = fftconvolve(samples, taps[:, ::-1], axes=1).sum(axis=0) / n_mics
         beam[:] = _shifted(sums, length - 1 + first, n_samples)
     return beams
 

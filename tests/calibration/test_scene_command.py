@@ -127,13 +127,19 @@ def test_what_is_missing_is_named(folder):
     settings = folder / "scene.toml"
     with pytest.raises(UsageError, match=r"expected a name that ends in \.wav"):
         run("render", settings, "--out", folder / "scene.flac")
-    settings.write_text(SETTINGS.replace('array = "array.json"\n', ""))
-    with pytest.raises(UsageError, match="names no array; add array"):
-        run("render", settings, "--out", folder / "scene.wav")
     array = ("--array", folder / "array.json")
     assert run("render", settings, "--out", folder / "scene.wav", *array, "--quiet") == 0
     with pytest.raises(InputError, match=r"none\.json: cannot be read"):
         run("render", settings, "--out", folder / "scene.wav", "--array", folder / "none.json")
+
+
+def test_without_an_array_there_are_the_published_sensors_128_microphones(folder):
+    settings = folder / "scene.toml"
+    settings.write_text(SETTINGS.replace('array = "array.json"\n', ""))
+    assert run("render", settings, "--out", folder / "scene.wav", "--quiet") == 0
+    told = json.loads((folder / "scene.json").read_text())
+    assert np.shape(told["array"]["positions_m"]) == (128, 3)
+    assert np.ptp(np.array(told["array"]["positions_m"])[:, 0]) <= 0.45
 
 
 def test_scenes_too_large_for_a_wav_are_refused_before_they_are_rendered(folder):
