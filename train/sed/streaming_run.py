@@ -66,8 +66,8 @@ def teacher_posteriors(
     """What a trained pair says of each frame of a set, (n_scenes, n_frames, n_labels) 0 to 1.
 
     The published decision without its threshold on frames: posteriors of the pair's student,
-    filtered, and gated by tags where the pair's recipe gates. Where a recording's tags are known
-    the gate is those, else the clip branch's, from the threshold on that the pair's run chose on
+    filtered, and gated by tags. Where a recording's tags are known the gate is those; else, where
+    the pair's recipe gates, the clip branch's, from the threshold on that the pair's run chose on
     validation: at one half, a briefly trained pair shuts out half of what sounds.
     """
     front_end = features.front_end

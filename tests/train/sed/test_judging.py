@@ -77,6 +77,7 @@ def test_events_and_scores_are_those_of_a_median_that_looks_ahead():
     """
     classes = [ClassSettings(label, 0.5, 0.3, "median", 41, 0.0, 0.1) for label in LABELS]
     given_scores = scores(0.9)
+    given_scores[0, 150, 1] = 0.95  # a spike, of which nothing is left
     judged = judge_on_device(SCENES, given_scores, classes, FRONT_END, 20, 10)
     for scene, of_scene, (onset_s, offset_s) in zip(
         SCENES, given_scores, ((0.5075, 1.0075), (1.0075, 1.6075)), strict=True
