@@ -95,7 +95,7 @@ def _top_parser(points: dict[str, EntryPoint]) -> argparse.ArgumentParser:
 def _order(name: str) -> tuple[int, str]:
     first = (
         *("demo", "run", "devices", "top", "doctor", "service", "alerts", "replay"),
-        *("config", "command", "bundle", "scene", "soundscapes", "dataset", "train"),
+        *("config", "command", "bundle", "scene", "soundscapes", "dataset", "train", "distil"),
         *("evaluate", "export"),
     )
     return (first.index(name) if name in first else len(first), name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,6 +39,18 @@ def window_levels_db(waveforms: Waveforms, window: int) -> list[NDArray[np.float
     return levels
 
 
+class SpanLabels(Protocol):
+    """What somebody else says of any part of a bank's clips: a teacher's soft labels."""
+
+    def of_spans(self, clips: Tensor, begins: Tensor, ends: Tensor) -> Tensor:
+        """(n, n_labels) of parts from begins to ends of clips, in samples; each (n,)."""
+        ...
+
+    def to(self, device: torch.device) -> SpanLabels:
+        """The same on another device."""
+        ...
+
+
 @dataclass(frozen=True)
 class Bank:
     """Waveforms and labels on the training device.
@@ -47,6 +60,7 @@ class Bank:
     targets : (n_clips, n_labels) float32, all zero for a clip without a label
     choices : (n_clips, n_starts) probability of each start on the grid
     silent : (n_clips, n_starts) True where the window is too quiet to carry its clip's label
+    soft : what else a window is labelled as, by where it lies; None for nothing
     """
 
     samples: Tensor
@@ -56,6 +70,7 @@ class Bank:
     choices: Tensor
     silent: Tensor
     window: int
+    soft: SpanLabels | None = None
 
     def to(self, device: torch.device) -> Bank:
         """The same on another device."""
@@ -67,6 +82,7 @@ class Bank:
             self.choices.to(device),
             self.silent.to(device),
             self.window,
+            None if self.soft is None else self.soft.to(device),
         )
 
 
@@ -120,17 +136,23 @@ def draw_windows(
     Returns
     -------
     samples : (n_batch, window) float32
-    targets : (n_batch, n_labels)
+    targets : (n_batch, n_labels); where the bank has soft labels, those of the window beside them,
+        (n_batch, 2 n_labels)
     """
     n = len(clips)
     grid = torch.multinomial(bank.choices[clips], 1, generator=generator)
-    targets = bank.targets[clips] * (~bank.silent[clips].gather(1, grid)).float()
+    sounds = (~bank.silent[clips].gather(1, grid)).float()
+    targets = bank.targets[clips] * sounds
     limit = math.log(speed)
     rate = torch.exp(_uniform(n, -limit, limit, generator))[:, None]
     jitter = _uniform(n, 0, _GRID, generator)[:, None]
     position = torch.arange(bank.window, device=rate.device) * rate
     # The window keeps its middle when it is stretched, so that what was chosen stays in it.
     position = position + (grid * _GRID + jitter) - (rate - 1) * bank.window / 2
+    if bank.soft is not None:
+        begins = (grid * _GRID + jitter - (rate - 1) * bank.window / 2)[:, 0]
+        said = bank.soft.of_spans(clips, begins, begins + rate[:, 0] * bank.window)
+        targets = torch.cat([targets, said * sounds], 1)
     whole = position.floor()
     fraction = position - whole
     index = whole.long()

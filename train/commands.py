@@ -25,7 +25,11 @@ holds clips.csv with the columns filename,label,fold (and, if you have them, gro
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
-as well. A killed run goes on where it stopped when the same command is given again.
+as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on), which learn from sound
+and video, DIR holds a data set's tables as published: set data.kind and the splits (soundpost
+dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
+acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
+stopped when the same command is given again.
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -34,6 +38,9 @@ examples:
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
+  soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
+  soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
+  soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
 report.md. Next: soundpost export RUN --out my.bundle
@@ -55,6 +62,11 @@ examples:
   soundpost evaluate runs/full --data scenes --chosen
   soundpost evaluate streaming.bundle --data scenes --part validation
   soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
+
+Runs of yin2021 and its rows are judged on the clips that their recipes call test or validation; of
+several runs (three seeds, as published) the scores are averaged.
+
+  soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
 """
 
 
@@ -68,7 +80,21 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
     )
     parser.add_argument(
-        "--teacher", type=Path, metavar="RUN", help="for streaming: the run that it learns from"
+        "--teacher",
+        type=Path,
+        metavar="RUN",
+        help="for streaming, and for students of perez2020: the run that they learn from; for rows "
+        "of yin2021 whose teacher learns first: a run of yin2021_fusion, which then need not be "
+        "trained again",
+    )
+    parser.add_argument(
+        "--soft-labels",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help="for clip students: learn also from what `soundpost distil` wrote; several are "
+        "averaged",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
@@ -82,7 +108,9 @@ def _train(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         import torch
 
-        from soundpost.train.recipe import kind_of, load_recipe, read_tables
+        from soundpost.train.multimodal.action_recipe import KIND as ACTIONS
+        from soundpost.train.multimodal.tagging_recipe import KIND as TAGGING
+        from soundpost.train.recipe import ModelSettings, kind_of, load_recipe, read_tables
         from soundpost.train.run import train_run
         from soundpost.train.sed.recipe import KIND
         from soundpost.train.sed.streaming_recipe import KIND as STREAMING
@@ -93,11 +121,22 @@ def _train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(threads)
     path = path_of_ours(arguments.recipe, "soundpost.train.recipes", "recipe")
     kind = kind_of(read_tables(path, arguments.changes))
-    if (arguments.teacher is None) == (kind == STREAMING):
+    if kind == STREAMING and arguments.teacher is None:
         raise UsageError(
-            f"{path.stem}: --teacher RUN is "
-            + ("missing: give a run of a recipe such as full" if kind == STREAMING else "not used")
+            f"{path.stem}: --teacher RUN is missing: give a run of a recipe such as full"
         )
+    if kind not in (STREAMING, TAGGING, ACTIONS) and arguments.teacher is not None:
+        raise UsageError(f"{path.stem}: --teacher RUN is not used")
+    if kind != ModelSettings.kind and arguments.soft_labels:
+        raise UsageError(f"{path.stem}: --soft-labels is for clip students, such as finetune")
+    if kind in (TAGGING, ACTIONS):
+        if arguments.fold is not None or arguments.init is not None:
+            raise UsageError(
+                f"{path.stem}: --fold and --init are for clip students; here the recipe says what "
+                "is held out, and networks start at random"
+            )
+        train = _train_tagging if kind == TAGGING else _train_actions
+        return train(arguments, path)
     if kind in (KIND, STREAMING):
         return _train_on_scenes(arguments, path, kind == STREAMING)
     recipe = load_recipe(path, arguments.changes)
@@ -107,6 +146,7 @@ def _train(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.fold,
         init=arguments.init,
+        soft_labels=arguments.soft_labels,
         device=arguments.device,
         quiet=arguments.quiet,
     )
@@ -158,14 +198,72 @@ def _train_on_scenes(arguments: argparse.Namespace, path: Path, streaming: bool)
     return 0
 
 
+def _train_tagging(arguments: argparse.Namespace, path: Path) -> int:
+    with interrupts_wait():
+        from soundpost.train.multimodal.tagging_judging import figures_to_dict
+        from soundpost.train.multimodal.tagging_recipe import load_tagging_recipe
+        from soundpost.train.multimodal.tagging_run import train_tagging
+        from soundpost.train.run import choose_device
+
+    recipe = load_tagging_recipe(path, arguments.changes)
+    out = arguments.out
+    judged = train_tagging(
+        recipe,
+        arguments.data,
+        out,
+        choose_device(arguments.device),
+        teacher=arguments.teacher,
+        quiet=arguments.quiet,
+    )
+    if arguments.json:
+        print(json.dumps(figures_to_dict(judged)))
+        return 0
+    for split, of in judged.items():
+        for who, one in of.items():
+            print(f"{split}, {who}: {one.figures.line()}")
+    print(f"report: {out / 'report.md'}")
+    print(f"next: soundpost distil {out} --data DIR --kind KIND --out soft_labels")
+    return 0
+
+
+def _train_actions(arguments: argparse.Namespace, path: Path) -> int:
+    with interrupts_wait():
+        from soundpost.train.multimodal.action_recipe import load_action_recipe
+        from soundpost.train.multimodal.action_run import train_actions
+        from soundpost.train.run import choose_device
+
+    recipe = load_action_recipe(path, arguments.changes)
+    figures = train_actions(
+        recipe,
+        arguments.data,
+        arguments.out,
+        choose_device(arguments.device),
+        teacher=arguments.teacher,
+        quiet=arguments.quiet,
+    )
+    if arguments.json:
+        print(json.dumps(figures.to_dict()))
+        return 0
+    print(figures.line())
+    print(f"report: {arguments.out / 'report.md'}")
+    return 0
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="RUN|BUNDLE")
+    parser.add_argument(
+        "models", type=Path, nargs="+", metavar="RUN|BUNDLE", help="one, or several runs of yin2021"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
+    parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
+    parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
+    )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
         "--part",
         choices=("test", "validation"),
-        help="of recordings with times (default: test)",
+        help="of recordings with times, or of yin2021's clips (default: test)",
     )
     parser.add_argument(
         "--seconds",
@@ -199,15 +297,27 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         from soundpost.train.evaluate import evaluate
+        from soundpost.train.multimodal.tagging_run import SCHEMA as TAGGING
+        from soundpost.train.run import schema_of
         from soundpost.train.sed.evaluate import is_scene_model
 
-    if is_scene_model(arguments.model, arguments.data):
+    model, *others = arguments.models
+    if schema_of(model) == TAGGING:
+        return _evaluate_tagging(arguments)
+    if others:
+        raise UsageError(
+            f"{others[0]}: runs are averaged that were trained with yin2021 or one of its rows; "
+            "give one RUN or BUNDLE of the others"
+        )
+    if arguments.audio or arguments.video or arguments.weights:
+        raise UsageError("--audio, --video and --weights are for runs of yin2021 and its rows")
+    if is_scene_model(model, arguments.data):
         return _evaluate_scenes(arguments)
     for name in ("part", "lengths", "overlaps", "missing", "chosen"):
         if getattr(arguments, name):
             raise UsageError(f"--{name} is for recordings with times; labelled clips have --fold")
     result = evaluate(
-        arguments.model,
+        model,
         arguments.data,
         arguments.fold,
         runtime=arguments.runtime,
@@ -228,6 +338,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate_tagging(arguments: argparse.Namespace) -> int:
+    with interrupts_wait():
+        from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging, to_dict
+        from soundpost.train.multimodal.tagging_report import figure_lines
+        from soundpost.train.run import choose_device
+
+    if arguments.fold is not None:
+        raise UsageError("--fold is for labelled clips; runs of yin2021 have --part")
+    runs, part = arguments.models, arguments.part or "test"
+    judged = evaluate_tagging(
+        runs,
+        arguments.data,
+        choose_device(arguments.device),
+        part=part,
+        places=Places(arguments.audio, arguments.video, arguments.weights),
+        quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    if arguments.json:
+        print(json.dumps(to_dict(runs, part, judged)))
+        return 0
+    print(f"{'mean of ' if len(runs) > 1 else ''}{', '.join(map(str, runs))}; {part}")
+    print(judged.figures.line())
+    print("\n".join(figure_lines(judged)))
+    return 0
+
+
 def _evaluate_scenes(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         from soundpost.train.sed.evaluate import evaluate_scenes
@@ -242,7 +378,7 @@ def _evaluate_scenes(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     result = evaluate_scenes(
-        arguments.model,
+        arguments.models[0],
         arguments.data,
         part=arguments.part or "test",
         seconds=arguments.seconds,

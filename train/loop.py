@@ -7,6 +7,7 @@ import ctypes
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def draw_batch(
     Returns
     -------
     patches : (n_batch, 1, patch_frames, n_mels)
-    targets : (n_batch, n_labels)
+    targets : (n_batch, n_labels), or (n_batch, 2 n_labels) where the clips have soft labels
     """
     settings = recipe.augment
     n_real = len(data.real.starts)
@@ -151,11 +152,13 @@ def fit(
     device: torch.device,
     evaluate: Any,
     *,
+    criterion: Callable[[Tensor, Tensor, Recipe], Tensor] = loss_of,
     quiet: bool = False,
 ) -> nn.Module:
     """Train a network, going on from the run's last checkpoint.
 
     evaluate : called with the averaged network every report_every epochs, returns metrics
+    criterion : loss of logits and of the targets that draw_batch returns
     Returns the averaged network. One line of metrics per epoch goes to metrics.jsonl.
     """
     if device.type == "cpu":
@@ -218,7 +221,7 @@ def fit(
             patches, targets = draw_batch(data, clips, recipe, log_mel, generator)
             with torch.autocast(device.type, torch.bfloat16):
                 logits, _ = forward(patches.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(logits.float(), targets, recipe)
+            loss = criterion(logits.float(), targets, recipe)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -106,6 +106,20 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class SoftLabelSettings:
+    """How much a student learns from soft labels (`--soft-labels`); without them, not used.
+
+    teacher_weight : 0 (labels alone) to 1 (soft labels alone)
+    temperature : by which teacher's and student's logits are divided
+    rename : what a label of the clips is called among the soft labels, where that differs
+    """
+
+    teacher_weight: float = 0.5
+    temperature: float = 1.0
+    rename: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run, beside its data."""
 
@@ -117,6 +131,7 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    soft_labels: SoftLabelSettings = field(default_factory=SoftLabelSettings)
 
 
 def load_recipe(path: Path, changes: list[str]) -> Recipe:
@@ -250,6 +265,7 @@ def check_all(checks: Iterable[tuple[bool, str, object, str]], where: str) -> No
 
 def _check(recipe: Recipe, where: str) -> None:
     data, augment, training = recipe.data, recipe.augment, recipe.training
+    soft = recipe.soft_labels
     checks = (
         (recipe.model.kind == "mobilenet_v2", "model.kind", recipe.model.kind, "mobilenet_v2"),
         (0.1 <= recipe.model.width <= 4, "model.width", recipe.model.width, "0.1 to 4"),
@@ -277,5 +293,12 @@ def _check(recipe: Recipe, where: str) -> None:
             training.average_decay,
             "0 to below 1",
         ),
+        (
+            0 <= soft.teacher_weight <= 1,
+            "soft_labels.teacher_weight",
+            soft.teacher_weight,
+            "0 to 1",
+        ),
+        (soft.temperature > 0, "soft_labels.temperature", soft.temperature, "above 0"),
     )
     check_all(checks, where)

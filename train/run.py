@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,16 @@ from soundpost.train.augment import make_bank
 from soundpost.train.checkpoint import load_packed_tensors, load_tensors, save_tensors
 from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
 from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
-from soundpost.train.loop import METRICS, TrainingData, fit, score_patches
+from soundpost.train.loop import METRICS, TrainingData, fit, loss_of, score_patches
 from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
 from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
+from soundpost.train.multimodal.taught_clips import (
+    open_soft_labels,
+    say_it_themselves,
+    source_line,
+    taught_loss,
+    teach,
+)
 from soundpost.train.recipe import ModelSettings, Recipe
 from soundpost.train.windows import Windows, windows_of
 
@@ -189,10 +197,13 @@ def train_run(
     fold: int | None,
     *,
     init: str | None = None,
+    soft_labels: Sequence[Path] = (),
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, ClipFigures]:
     """Train, judge and write the run folder; goes on where an earlier call was killed.
+
+    soft_labels : stores that teachers wrote of the clips (`soundpost distil`), to learn from too
 
     Returns the figures of "test" (the held-out fold) and "validation", as far as there are any.
     """
@@ -200,7 +211,7 @@ def train_run(
     split = split_clips(clip_set, fold, recipe.data, recipe.training.seed)
     synthesised = ALARM_LABELS if recipe.data.alarms else ()
     labels = tuple(sorted({*clip_set.labels, *synthesised}))
-    settings = {
+    settings: dict[str, Any] = {
         "schema": SCHEMA,
         "model": dataclasses.asdict(recipe.model),
         "labels": list(labels),
@@ -219,6 +230,13 @@ def train_run(
         "git": git_revision(),
         "torch": torch.__version__,
     }
+    soft = None
+    if soft_labels:
+        soft = open_soft_labels(soft_labels, clip_set.labels, recipe.soft_labels)
+        settings["soft_labels"] = [dataclasses.asdict(teacher) for teacher in soft.teachers]
+    else:
+        # Not used; runs of before there were any go on.
+        del settings["recipe"]["soft_labels"]
     claim(run, settings)
     rate = recipe.front_end.sample_rate_hz
     window = recipe.front_end.samples_of(recipe.data.patch_frames)
@@ -228,9 +246,13 @@ def train_run(
         window,
         recipe.data.silence_db,
     )
+    if soft is not None:
+        real = teach(real, soft, split.train, clip_set, labels, rate)
     alarms = None
     if recipe.data.alarms:
         sounds, targets = synthesise_alarms(labels, recipe.data, rate, recipe.training.seed)
+        if soft is not None:
+            targets = say_it_themselves(targets)
         alarms = make_bank(pack(sounds), targets, window, recipe.data.silence_db)
     judged = {
         name: _judged(clips, labels, recipe, quiet)
@@ -254,7 +276,16 @@ def train_run(
             "map": round(figures.mean_average_precision, 4),
         }
 
-    average = fit(network, TrainingData(real, alarms), recipe, run, where, evaluate, quiet=quiet)
+    average = fit(
+        network,
+        TrainingData(real, alarms),
+        recipe,
+        run,
+        where,
+        evaluate,
+        criterion=loss_of if soft is None else taught_loss,
+        quiet=quiet,
+    )
     save_tensors(run / WEIGHTS, average.state_dict(), {"labels": list(labels)})
     scores = {name: part.scores(average, where) for name, part in judged.items()}
     figures = {
@@ -270,7 +301,10 @@ def train_run(
     report.draw_curves(run / METRICS, run / "curves.png")
     for name, f in figures.items():
         report.draw_confusion(f.confusion, labels, run / f"confusion_{name}.png")
-    report.write_report(run, recipe, settings, figures)
+    told = recipe
+    if soft is not None:
+        told = replace(recipe, source=f"{recipe.source}\n\n{source_line(soft, recipe.soft_labels)}")
+    report.write_report(run, told, settings, figures)
     return figures
 
 

@@ -25,7 +25,7 @@ SOUNDPOST = [sys.executable, "-m", "soundpost.device"]
 COMMANDS = [
     *("demo", "run", "devices", "top", "doctor", "service", "alerts", "replay"),
     *("config", "command"),
-    *("bundle", "scene", "soundscapes", "dataset", "train", "evaluate", "export"),
+    *("bundle", "scene", "soundscapes", "dataset", "train", "distil", "evaluate", "export"),
 ]
 
 
@@ -71,7 +71,7 @@ def test_every_command_has_help_with_examples(
         run([name, "--help"])
     if isinstance(end.value, errors.MissingExtraError):
         # Where the device stands alone; test_packaging holds what it says.
-        assert name in ("soundscapes", "dataset", "train", "evaluate", "export")
+        assert name in ("soundscapes", "dataset", "train", "distil", "evaluate", "export")
         assert find_spec("torch") is None
         return
     assert end.value.code == 0

@@ -76,13 +76,22 @@ def constant_outputs(network: nn.Module, *inputs: object) -> object:
 
 
 def train_step(
-    method: Method[BatchT], batch: BatchT, stage: Stage, optimiser: torch.optim.Optimizer
+    method: Method[BatchT],
+    batch: BatchT,
+    stage: Stage,
+    optimiser: torch.optim.Optimizer,
+    *,
+    bfloat16: bool = False,
 ) -> dict[str, float]:
     """One mini-batch: every network of the stage is updated, from one forward pass.
 
+    bfloat16 : the forward pass in mixed precision, on the device of the method
+
     Returns the terms of the loss. Nothing is updated where the loss is no number.
     """
-    terms = method.losses(batch, stage)
+    device = next(method.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        terms = method.losses(batch, stage)
     optimiser.zero_grad(set_to_none=True)
     if torch.isfinite(terms["loss"]):
         terms["loss"].backward()  # type: ignore[no-untyped-call]

@@ -47,6 +47,13 @@ class SoftLabels(Protocol):
         """Clips that there are soft labels of."""
         ...
 
+    def edges(self, clip_id: str) -> Seconds:
+        """Bounds between which nothing changes, ascending: of what is covered, from begin to end.
+
+        Raises InputError for an unknown clip, or where several teachers heard no time in common.
+        """
+        ...
+
     def on_spans(self, clip_id: str, spans: Seconds) -> FloatArray:
         """Probabilities of a clip in spans of time, (n_spans, n_labels) for (n_spans, 2) seconds.
 
@@ -121,6 +128,10 @@ class SoftLabelStore:
         edges = edges_of_rows(entry.n_rows, entry.start_s, entry.window_s, entry.hop_s)
         return np.asarray(rows[:, self._columns], np.float32), edges
 
+    def edges(self, clip_id: str) -> Seconds:
+        """See SoftLabels."""
+        return self.rows(clip_id)[1]
+
     def on_spans(self, clip_id: str, spans: Seconds) -> FloatArray:
         """See SoftLabels."""
         rows, edges = self.rows(clip_id)
@@ -158,6 +169,19 @@ class SoftLabelEnsemble:
     def clip_ids(self) -> frozenset[str]:
         """Clips that every teacher has labelled."""
         return self._clip_ids
+
+    def edges(self, clip_id: str) -> Seconds:
+        """See SoftLabels."""
+        of_each = [store.edges(clip_id) for store in self.stores]
+        begin, end = max(e[0] for e in of_each), min(e[-1] for e in of_each)
+        if begin >= end:
+            raise InputError(
+                f"ensemble: clip {clip_id}: its teachers heard no time in common; label the whole "
+                "clip with each of them"
+            )
+        every: Seconds = np.unique(np.concatenate(of_each))
+        shared: Seconds = every[(every >= begin) & (every <= end)]
+        return shared
 
     def on_spans(self, clip_id: str, spans: Seconds) -> FloatArray:
         """See SoftLabels."""

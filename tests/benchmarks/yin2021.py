@@ -1,0 +1,118 @@
+"""Trains rows of yin2021's tables with several seeds and prints them beside the published figures.
+
+python tests/benchmarks/yin2021.py --data dcase17 --out runs/yin
+python tests/benchmarks/yin2021.py --data DIR --out runs/yin --rows plain mutual --seeds 0 \
+    data.kind=dcase2018 'data.train=["weak"]' 'data.test=["test"]' training.epochs=20
+
+Scores of the seeds are averaged, as published. A teacher that learns before its student is trained
+once for each seed (`fusion`) and given to the others. Killed, it goes on where it stopped when the
+same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+
+from soundpost.train.multimodal.tagging_recipe import FIGURES, load_tagging_recipe
+from soundpost.train.multimodal.tagging_report import TITLES, published_of
+
+# By what a row is called here; those of table 1, of table 3, of table 2.
+RECIPES = {
+    "fusion": "yin2021_fusion",
+    "visual": "yin2021_visual",
+    "plain": "yin2021_plain",
+    "distillation": "yin2021_distillation",
+    "enhanced_feature": "yin2021_enhanced_feature",
+    "fitnets": "yin2021_fitnets",
+    "deep_mutual": "yin2021_deep_mutual",
+    "mutual": "yin2021",
+    "no_mutual": "yin2021_no_mutual",
+    "no_single": "yin2021_no_single",
+    "no_cross": "yin2021_no_cross",
+}
+# Their teacher learns first, and is that of `fusion`.
+TAUGHT = ("distillation", "enhanced_feature", "fitnets", "no_mutual")
+FIELDS = {
+    "map": "mean_average_precision",
+    "mauc": "mean_auc",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "f1",
+}
+
+
+def soundpost(*arguments: object, capture: bool = False) -> str:
+    """Run a command and end where it fails; what it printed, where that is captured."""
+    command = [sys.executable, "-m", "soundpost.device", *map(str, arguments)]
+    done = subprocess.run(
+        command, check=False, text=True, stdout=subprocess.PIPE if capture else None
+    )
+    if done.returncode:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return done.stdout or ""
+
+
+def train(row: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """The run of a row and a seed, trained if need be."""
+    run: Path = arguments.out / f"{row}_{seed}"
+    if (run / "figures.json").is_file():
+        return run
+    more: list[object] = []
+    if row in TAUGHT:
+        more = ["--teacher", train("fusion", seed, arguments)]
+    soundpost(
+        "train", RECIPES[row], *arguments.changes, f"training.seed={seed}", "--data",
+        arguments.data, "--out", run, "--device", arguments.device, *more,
+    )  # fmt: skip
+    return run
+
+
+def main() -> None:
+    """Train, judge, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to every recipe")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the runs")
+    parser.add_argument("--rows", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    arguments = parser.parse_intermixed_args()
+    print(describe())
+    lines = [
+        f"| row | seeds | {' | '.join(f'{TITLES[name]} | published' for name in FIGURES)} |",
+        "|---" * (2 + 2 * len(FIGURES)) + "|",
+    ]
+    ours = resources.files("soundpost.train.recipes")
+    for row in arguments.rows:
+        runs = [train(row, seed, arguments) for seed in arguments.seeds]
+        found: dict[str, Any] = json.loads(
+            soundpost(
+                "evaluate", *runs, "--data", arguments.data, "--json", "--device",
+                arguments.device, capture=True,
+            )
+        )  # fmt: skip
+        recipe = load_tagging_recipe(Path(str(ours / f"{RECIPES[row]}.toml")), arguments.changes)
+        published = published_of(recipe.published, recipe.data.kind)
+        cells = []
+        for name in FIGURES:
+            theirs = f"{published[name]:.4f}" if name in published else "–"
+            cells += [f"{found[FIELDS[name]]:.4f}", theirs]
+        lines.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    table = "\n".join(lines) + "\n"
+    (arguments.out / "table.md").write_text(table, encoding="utf-8")
+    print(f"\n{table}\nin {arguments.out / 'table.md'}")
+
+
+if __name__ == "__main__":
+    main()

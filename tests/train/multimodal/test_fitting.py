@@ -1,0 +1,185 @@
+"""One loop for every method: it learns, and a kill leaves no trace in what comes out."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from soundpost.device.errors import ConfigError, InputError
+from soundpost.train.checkpoint import load_tensors
+from soundpost.train.multimodal.fitting import FitSettings, fit_method, stage_epochs, to_device
+from soundpost.train.multimodal.mutual_networks import Inputs, TaggingBatch
+
+PROGRAM = Path(__file__).with_name("small_tagging.py")
+_specification = importlib.util.spec_from_file_location("small_tagging", PROGRAM)
+small = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(small)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def lines_of(run):
+    """Lines of metrics.jsonl without the speed, which no two runs share."""
+    path = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [{k: v for k, v in line.items() if k != "clips_per_s"} for line in lines]
+
+
+def assert_same_run(found, expected):
+    assert lines_of(found) == lines_of(expected)
+    tensors, notes = load_tensors(found / "checkpoint.safetensors")
+    others, other_notes = load_tensors(expected / "checkpoint.safetensors")
+    assert notes == other_notes
+    assert tensors.keys() == others.keys()
+    for name, value in tensors.items():
+        assert torch.equal(value, others[name]), name
+
+
+def test_stages_take_their_shares_of_the_epochs(tmp_path):
+    # FitNets: the teacher all of them, the hint a fifth, the student the rest.
+    stages = stage_epochs(small.new_method("fitnets"), 10)
+    assert [(stage.name, n) for stage, n in stages] == [
+        ("teacher", 10),
+        ("hint", 2),
+        ("student", 8),
+    ]
+    method = small.fit("fitnets", tmp_path)
+    assert [line["stage"] for line in lines_of(tmp_path)] == [
+        *["teacher"] * 3, "hint", *["student"] * 2,
+    ]  # fmt: skip
+    assert [line["epoch"] for line in lines_of(tmp_path)] == list(range(6))
+    assert not any(module.training for module in method.modules())
+
+
+def test_the_learning_rate_falls_within_each_stage(tmp_path):
+    small.fit("distillation", tmp_path)
+    rates = [line["learning_rate"] for line in lines_of(tmp_path)]
+    assert rates == pytest.approx([1e-2, 9e-3, 8.1e-3] * 2)
+
+
+def test_the_loss_falls_and_the_student_learns(tmp_path):
+    method = small.fit("mutual", tmp_path, small.Clips(10), replace(small.FIT, epochs=6, decay=1.0))
+    losses = [line["student"] for line in lines_of(tmp_path)]
+    assert losses[-1] < 0.7 * losses[0]
+    batch = small.Clips(1).batch(77, 0)
+    with torch.no_grad():
+        heard = method.student(Inputs(batch.inputs.acoustic)).logits[:, 0] > 0
+    assert float((heard == (batch.targets[:, 0] > 0.5)).float().mean()) >= 0.8
+
+
+class Stopping:
+    """A source that breaks down after a number of batches."""
+
+    batch_size, n_batches = 8, 3
+
+    def __init__(self, after):
+        self.left = after
+
+    def batch(self, epoch, number):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return small.Clips().batch(epoch, number)
+
+
+@pytest.mark.parametrize("name", ["mutual", "fitnets"])
+def test_stopped_at_any_batch_it_goes_on_to_the_same_run(name, tmp_path):
+    # 3 batches in each epoch: at the first, inside, at the end of a stage (9 + 3 are done of
+    # fitnets' teacher, hint), and when all is done.
+    small.fit(name, tmp_path / "whole")
+    for after in (0, 4, 6, 3):
+        try:
+            small.fit(name, tmp_path / "stopped", Stopping(after))
+        except KeyboardInterrupt:
+            continue
+    method = small.fit(name, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    # What was done already is loaded, not trained again.
+    again = small.fit(name, tmp_path / "stopped", Stopping(0))
+    for name, value in method.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_run(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    small.fit("distillation", whole)
+    killed.mkdir()
+    process = subprocess.Popen([sys.executable, PROGRAM, "distillation", killed])
+    deadline = time.monotonic() + 240
+    while not lines_of(killed) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 1 <= len(lines_of(killed)) < 6
+    small.fit("distillation", killed)
+    assert_same_run(killed, whole)
+
+
+def test_it_is_judged_now_and_then_and_at_the_end_of_each_stage(tmp_path):
+    asked = []
+
+    def judge(stage):
+        asked.append(stage.name)
+        return {"map": 0.5}
+
+    small.fit("distillation", tmp_path, judge=judge)
+    assert asked == ["teacher", "teacher", "student", "student"]
+    assert [i for i, line in enumerate(lines_of(tmp_path)) if "map" in line] == [1, 2, 4, 5]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path):
+    class Broken(small.Clips):
+        def batch(self, epoch, number):
+            batch = super().batch(epoch, number)
+            heard = batch.inputs.acoustic[0] * (float("nan") if number == 1 else 1.0)
+            return TaggingBatch(Inputs((heard,), batch.inputs.visual), batch.targets)
+
+    with pytest.raises(InputError, match=r"epoch 1 \(stage mutual\) is no number; set training"):
+        small.fit("mutual", tmp_path, Broken())
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path):
+    small.fit("mutual", tmp_path)
+    with pytest.raises(InputError, match=r"checkpoint.safetensors: is of another method"):
+        fit_method(
+            small.new_method("plain"), small.Clips(), replace(small.FIT, epochs=9), tmp_path,
+            torch.device("cpu"), quiet=True,
+        )  # fmt: skip
+
+
+def test_batches_move_whole():
+    batch = small.Clips().batch(0, 0)
+    moved = to_device(
+        TaggingBatch(Inputs(batch.inputs.acoustic), batch.targets), torch.device("meta")
+    )
+    assert isinstance(moved, TaggingBatch)
+    assert moved.inputs.visual is None
+    assert {moved.targets.device.type, moved.inputs.acoustic[0].device.type} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, r"training.epochs is 0; expected at least 1"),
+        ({"batch_size": 1}, r"training.batch_size is 1; expected at least 2"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0.0; expected above 0"),
+        ({"decay": 1.5}, r"decay is 1.5; expected above 0, up to 1"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(FitSettings(), **change).check("r.toml")

@@ -1,0 +1,113 @@
+"""Sound and pictures of a clip, whatever its data set keeps them in.
+
+Most sets have files, of which a clip is all or a part. The acoustic-image set has a file per frame:
+its sound is that of one microphone (the first that is not broken, for the papers name none), and a
+picture is that of the frame which is shown at its time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import soxr
+
+from soundpost.device.errors import InputError
+from soundpost.device.features import FloatArray
+from soundpost.train.datasets.acoustic_actions import ActionRecording, ActionSet, read_actions
+from soundpost.train.datasets.action_files import FRAMES_PER_SECOND, RATE_HZ
+from soundpost.train.datasets.catalogue import MediaClip, MediaSet, Medium
+from soundpost.train.datasets.kinds import read_set
+from soundpost.train.datasets.media import (
+    Frames,
+    frame_times_s,
+    read_audio,
+    read_frames_per_second,
+)
+from soundpost.train.datasets.segments import Folders
+
+
+class ClipMedia(Protocol):
+    """How the clips of a set are read; each raises InputError where a file cannot be used."""
+
+    def sound(self, clip: MediaClip, rate_hz: int) -> FloatArray:
+        """(n_samples,) float32, full scale ±1.0: all of the clip."""
+        ...
+
+    def pictures(self, clip: MediaClip, per_second: float) -> Frames:
+        """(n, height, width, 3) uint8 RGB, the first at the clip's start."""
+        ...
+
+
+class FileMedia:
+    """Clips that are files, or parts of them."""
+
+    def sound(self, clip: MediaClip, rate_hz: int) -> FloatArray:
+        """See ClipMedia."""
+        if clip.audio is None:
+            raise lacks(clip, "audio")
+        return read_audio(clip.audio, rate_hz, clip.start_s, clip.end_s)
+
+    def pictures(self, clip: MediaClip, per_second: float) -> Frames:
+        """See ClipMedia."""
+        if clip.video is None:
+            raise lacks(clip, "video")
+        return read_frames_per_second(clip.video, per_second, clip.start_s, clip.end_s)
+
+
+@dataclass(frozen=True)
+class ActionMedia:
+    """Recordings of the acoustic-image set."""
+
+    actions: ActionSet
+
+    def sound(self, clip: MediaClip, rate_hz: int) -> FloatArray:
+        """See ClipMedia."""
+        microphone = self.actions.settings.good_microphones()[:1]
+        recording = self._recording(clip)
+        samples = recording.load_audio(microphones=microphone, settings=self.actions.settings)
+        return np.asarray(soxr.resample(samples[:, 0], RATE_HZ, rate_hz), np.float32)
+
+    def pictures(self, clip: MediaClip, per_second: float) -> Frames:
+        """See ClipMedia."""
+        recording = self._recording(clip)
+        times_s = frame_times_s(0.0, max(recording.seconds, 1 / per_second), per_second)
+        shown = [min(int(t * FRAMES_PER_SECOND), recording.n_frames - 1) for t in times_s]
+        return np.concatenate([recording.load_pictures(first, 1) for first in shown])
+
+    def _recording(self, clip: MediaClip) -> ActionRecording:
+        return next(one for one in self.actions.recordings if one.id == clip.id)
+
+
+def lacks(clip: MediaClip, medium: Medium) -> InputError:
+    """The error of a clip without a medium."""
+    return InputError(
+        f"{clip.source or clip.id}: clip {clip.id} has no {medium} file; add it, or leave the clip "
+        "out (soundpost dataset check lists all such)"
+    )
+
+
+@dataclass(frozen=True)
+class ReadSet:
+    """A set's clips, how they are read, and lines on what is wrong with its tables."""
+
+    clips: MediaSet
+    media: ClipMedia
+    problems: tuple[str, ...] = ()
+
+
+def read_media_set(kind: str, folders: Folders, *, refuse: bool = True) -> ReadSet:
+    """The clips of a folder in a published layout.
+
+    kind : of soundpost.train.datasets.kinds
+    refuse : raise InputError where something is wrong with the tables
+
+    Raises UsageError and InputError as `read_set` does.
+    """
+    listing = read_set(kind, folders)
+    clips = listing.without_problems() if refuse else listing.media
+    media: ClipMedia = FileMedia()
+    if kind == "actions":
+        media = ActionMedia(read_actions(folders.tables)[0])
+    return ReadSet(clips, media, tuple(problem.line() for problem in listing.problems))

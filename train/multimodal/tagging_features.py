@@ -1,0 +1,165 @@
+"""What tagging networks take of a clip: log-mel frames and embeddings of its pictures, cached.
+
+Every clip has the same length: cut, or padded with silence, and with its last picture where the
+video ends before the sound. Numbers are stored in two bytes each (float16: a log-mel value is off
+by 0.002 nepers, 0.02 dB, at most). Where faults are skipped, a clip whose file cannot be used gets
+an empty row: of fifty thousand videos that somebody fetched, some are always damaged, and the next
+run need not try them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundpost.device.errors import InputError
+from soundpost.device.features import FloatArray, FrontEnd, log_mel
+from soundpost.train.backbones.frozen import FrozenBackbone
+from soundpost.train.datasets.catalogue import MediaClip
+from soundpost.train.datasets.media import Frames
+from soundpost.train.datasets.media_cache import RowCache, open_rows
+from soundpost.train.multimodal.clip_media import ClipMedia
+
+logger = logging.getLogger(__name__)
+
+Row = NDArray[np.float16]
+_MOST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class VisualInput:
+    """How pictures become vectors.
+
+    scores : the network's output layer ("VGG-1000" of yin2021) instead of what is before it
+    """
+
+    backbone: FrozenBackbone
+    frames_per_second: float = 1.0
+    scores: bool = False
+
+    @cached_property
+    def size(self) -> int:
+        """Elements of a vector."""
+        if not self.scores:
+            return self.backbone.embedding_size
+        side = self.backbone.frames.crop_px
+        return int(self.vectors(np.zeros((1, side, side, 3), np.uint8)).shape[1])
+
+    def n_frames(self, seconds: float) -> int:
+        """Pictures of a clip."""
+        return max(1, round(seconds * self.frames_per_second))
+
+    def vectors(self, frames: Frames) -> FloatArray:
+        """(n, height, width, 3) uint8 to (n, size) float32."""
+        network = self.backbone.scores if self.scores else self.backbone.embed
+        return np.asarray(network(frames), np.float32)
+
+
+def heard(samples: FloatArray, front_end: FrontEnd, seconds: float) -> FloatArray:
+    """Log-mel of a clip's first seconds, (n_frames, n_mels) float32; what lacks is silent."""
+    n = round(seconds * front_end.sample_rate_hz)
+    return log_mel(np.pad(samples[:n], (0, max(0, n - len(samples)))), front_end)
+
+
+def seen(frames: Frames, visual: VisualInput, seconds: float) -> FloatArray:
+    """Vectors of a clip's first seconds, (n_frames, size) float32; the last one lasts."""
+    n = visual.n_frames(seconds)
+    vectors = visual.vectors(frames[:n])
+    lasting: FloatArray = vectors[np.minimum(np.arange(n), len(vectors) - 1)]
+    return lasting
+
+
+def open_heard(
+    clips: Sequence[MediaClip],
+    media: ClipMedia,
+    front_end: FrontEnd,
+    seconds: float,
+    folder: Path,
+    *,
+    skip: bool = False,
+    quiet: bool = False,
+) -> RowCache:
+    """Log-mel frames of clips with sound, (n_frames, n_mels) float16 each.
+
+    skip : an empty row where a file cannot be used, with a warning; else its InputError is raised
+    """
+    made_by = _key("log_mel", front_end.hash(), seconds)
+    empty = np.empty((0, front_end.n_mels), np.float16)
+
+    def make(clip: MediaClip) -> FloatArray:
+        return heard(media.sound(clip, front_end.sample_rate_hz), front_end, seconds)
+
+    row = _row(make, empty if skip else None)
+    return open_rows(clips, made_by, row, folder, title="log-mel", quiet=quiet)
+
+
+def open_seen(
+    clips: Sequence[MediaClip],
+    media: ClipMedia,
+    visual: VisualInput,
+    seconds: float,
+    folder: Path,
+    *,
+    skip: bool = False,
+    quiet: bool = False,
+) -> RowCache:
+    """Vectors of clips with pictures, (n_frames, size) float16 each; skip as in open_heard."""
+    made_by = _key(
+        "pictures", visual.backbone.fingerprint(), visual.frames_per_second, visual.scores, seconds
+    )
+    empty = np.empty((0, visual.size), np.float16)
+
+    def make(clip: MediaClip) -> FloatArray:
+        return seen(media.pictures(clip, visual.frames_per_second), visual, seconds)
+
+    row = _row(make, empty if skip else None)
+    return open_rows(clips, made_by, row, folder, title="pictures", quiet=quiet)
+
+
+def band_statistics(
+    rows: RowCache, indices: Sequence[int] | NDArray[np.int64], at_most: int = 2_000
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each column over some rows, (size,) each.
+
+    at_most : rows that are looked at, spread evenly over the indices
+    """
+    chosen = np.asarray(indices)[:: max(1, -(-len(indices) // at_most))]
+    count, total, squares = 0, np.zeros(0), np.zeros(0)
+    for index in chosen:
+        values = rows[int(index)].astype(np.float64)
+        count += len(values)
+        total = values.sum(0) + (total if len(total) else 0.0)
+        squares = np.square(values).sum(0) + (squares if len(squares) else 0.0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _row(
+    make: Callable[[MediaClip], FloatArray], instead: Row | None
+) -> Callable[[MediaClip], Row]:
+    def row(clip: MediaClip) -> Row:
+        try:
+            values = make(clip)
+        except InputError as error:
+            if instead is None:
+                raise
+            logger.warning("%s: left out: %s", clip.id, error)
+            return instead
+        return np.clip(values, -_MOST, _MOST).astype(np.float16)
+
+    return row

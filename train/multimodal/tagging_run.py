@@ -1,0 +1,243 @@
+"""One run of audio tagging with the help of video, from a recipe and a data set to a run folder.
+
+It holds settings.json, metrics.jsonl, a checkpoint, model.safetensors (the student, or the network
+of a teacher's recipe), teacher.safetensors where a teacher was trained beside it, scores.npz of
+what was judged, figures.json, pictures and report.md.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from soundpost.device.errors import InputError, UsageError
+from soundpost.train.backbones.download import file_sha256
+from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.multimodal.fitting import fit_method
+from soundpost.train.multimodal.method import Method, Stage
+from soundpost.train.multimodal.mutual_networks import TaggingBatch
+from soundpost.train.multimodal.tagging_inputs import (
+    backbone_note,
+    open_inputs,
+    open_visual,
+    standardise,
+)
+from soundpost.train.multimodal.tagging_judging import Judged, judge_network, write_scores
+from soundpost.train.multimodal.tagging_methods import tagging_method
+from soundpost.train.multimodal.tagging_recipe import TaggingRecipe, tagging_recipe_from_dict
+from soundpost.train.multimodal.tagging_report import write_tagging_report
+from soundpost.train.multimodal.tagging_sets import (
+    IntArray,
+    TaggingBatches,
+    TaggingSet,
+    require_media,
+)
+from soundpost.train.run import SETTINGS, WEIGHTS, claim, git_revision
+
+SCHEMA = "soundpost.tagging_run/1"
+TEACHER_WEIGHTS = "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class TaggingRun:
+    """A finished run.
+
+    student : what is judged and kept; it looks at pictures where the recipe is a teacher's
+    teacher : trained beside it, or None
+    visual_size : elements of a picture's vector; 0 where nobody looks
+    backbone : what the run notes of it; empty where nobody looks
+    """
+
+    folder: Path
+    labels: tuple[str, ...]
+    recipe: TaggingRecipe
+    student: nn.Module
+    teacher: nn.Module | None
+    visual_size: int
+    backbone: dict[str, Any]
+
+    def sees(self, who: str) -> bool:
+        """Whether its "student" or its "teacher" looks at pictures."""
+        return who == "teacher" or self.recipe.student_sees
+
+
+def train_tagging(
+    recipe: TaggingRecipe,
+    folder: Path,
+    run: Path,
+    device: torch.device,
+    *,
+    teacher: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, dict[str, Judged]]:
+    """Train, judge and write the run folder; goes on where an earlier call was killed.
+
+    Parameters
+    ----------
+    folder : of the data set's tables
+    teacher : a finished run of yin2021_fusion, whose network takes the place of a first stage in
+        which the teacher learns
+
+    Returns
+    -------
+    by split, "validation" and "test", by network: "student", and "teacher" on the clips that have
+    pictures
+
+    Raises
+    ------
+    InputError
+        The set, a clip or the backbone's weights cannot be used; the loss is no number any more.
+    UsageError
+        A teacher is given to a method that has no such stage, or one that does not fit.
+    ConfigError
+        The folder holds another run.
+    """
+    data = recipe.data
+    visual = open_visual(recipe.visual, device, quiet=quiet) if recipe.sees else None
+    inputs = open_inputs(recipe, folder, visual, quiet=quiet)
+    train = inputs.open(data.train, to_learn=True)
+    clips = require_media(train, see=recipe.sees, skip=data.skip, where=", ".join(data.train))
+    held = {}
+    for name, splits in (("validation", data.validation), ("test", data.test)):
+        if splits:
+            of = inputs.open(splits)
+            held[name] = (
+                of,
+                require_media(of, see=recipe.student_sees, skip=data.skip, where=", ".join(splits)),
+            )
+    size = visual.size if visual else 0
+    torch.manual_seed(recipe.training.seed)
+    method = _method(recipe, len(train.labels), size)
+    standardise(method, train, clips)
+    if teacher is not None:
+        _take_teacher(method, _load_teacher(teacher, train.labels, recipe, size))
+    settings: dict[str, Any] = {
+        "schema": SCHEMA,
+        "labels": list(train.labels),
+        "data": {"train": _note(train, clips)} | {name: _note(*of) for name, of in held.items()},
+        "path": str(folder.resolve()),
+        "recipe": recipe.without_places(),
+        "visual_size": size,
+        "backbone": backbone_note(visual),
+        "teacher": file_sha256(teacher / WEIGHTS) if teacher else None,
+        "git": git_revision(),
+        "torch": torch.__version__,
+    }
+    claim(run, settings)
+
+    def judge_all(name: str) -> dict[str, Judged]:
+        of, usable = held[name]
+        see = recipe.student_sees
+        judged = {"student": judge_network(method.student, of, usable, device, see=see)}
+        seen = of.usable(see=True)
+        network = getattr(method, "teacher", None)
+        if network is not None and len(seen):
+            judged["teacher"] = judge_network(network, of, seen, device, see=True)
+        return judged
+
+    def judge(stage: Stage) -> dict[str, Any]:
+        watched = next(iter(held))
+        line: dict[str, Any] = {"judged": watched}
+        for who, one in judge_all(watched).items():
+            if who in stage.trains:
+                line[f"{who}_map"] = round(one.figures.mean_average_precision, 4)
+                line[f"{who}_mauc"] = round(one.figures.mean_auc, 4)
+        return line
+
+    training = recipe.training
+    source = TaggingBatches(train, clips, training.batch_size, training.seed, see=recipe.sees)
+    fit_method(method, source, training, run, device, judge=judge, quiet=quiet)
+    for who, file in _networks(method).items():
+        network: nn.Module = getattr(method, who)
+        save_tensors(run / file, network.state_dict(), {"labels": list(train.labels)})
+    judged = {name: judge_all(name) for name in held}
+    write_scores(run, judged)
+    write_tagging_report(run, recipe, settings, judged)
+    return judged
+
+
+def load_tagging_run(folder: Path) -> TaggingRun:
+    """Read a run folder; raises InputError where it is none, or is not finished."""
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; train again") from error
+    if settings.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}: "
+            "give a run of a tagging recipe, such as yin2021"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: training is not finished ({WEIGHTS} is missing); "
+            "run the same training again: it resumes"
+        )
+    recipe = tagging_recipe_from_dict(settings["recipe"], str(path))
+    labels, size = tuple(settings["labels"]), int(settings["visual_size"])
+    method = _method(recipe, len(labels), size)
+    for who, file in _networks(method).items():
+        tensors, _ = load_tensors(folder / file)
+        try:
+            getattr(method, who).load_state_dict(tensors)
+        except RuntimeError as error:
+            raise InputError(f"{folder / file}: does not fit {SETTINGS}; train again") from error
+    method.eval()
+    teacher: nn.Module | None = getattr(method, "teacher", None)
+    return TaggingRun(folder, labels, recipe, method.student, teacher, size, settings["backbone"])
+
+
+def _method(recipe: TaggingRecipe, n_labels: int, visual_size: int) -> Method[TaggingBatch]:
+    # A network that nobody asks to look has the least there can be.
+    networks = recipe.networks(max(1, visual_size))
+    return tagging_method(recipe.method, n_labels, networks, recipe.mutual, recipe.hints)
+
+
+def _networks(method: nn.Module) -> dict[str, str]:
+    """Networks of a method that are kept, and their files; the student's is written last."""
+    teacher = {"teacher": TEACHER_WEIGHTS} if hasattr(method, "teacher") else {}
+    return teacher | {"student": WEIGHTS}
+
+
+def _note(of: TaggingSet, clips: IntArray) -> dict[str, Any]:
+    return {"n_clips": len(clips), "n_listed": len(of.clips), "sha256": of.digest()}
+
+
+def _take_teacher(method: Method[TaggingBatch], teacher: nn.Module) -> None:
+    """Put a trained teacher in the place of the first stage."""
+    if method.stages[0].name != "teacher":
+        raise UsageError(
+            "--teacher RUN: this method's teacher learns together with its student, or there is "
+            "none; leave it out"
+        )
+    network: nn.Module = getattr(method, "teacher")  # noqa: B009
+    network.load_state_dict(teacher.state_dict())
+    method.stages = method.stages[1:]
+
+
+def _load_teacher(
+    folder: Path, labels: tuple[str, ...], recipe: TaggingRecipe, visual_size: int
+) -> nn.Module:
+    """The network of a finished run of "fusion"; UsageError where it cannot teach this recipe."""
+    trained = load_tagging_run(folder)
+    its = trained.recipe
+    for name, found, wanted in (
+        ("method", its.method, "fusion"),
+        ("labels", trained.labels, labels),
+        ("model", its.model, recipe.model),
+        ("front_end", its.front_end, recipe.front_end),
+        ("visual_size", trained.visual_size, visual_size),
+    ):
+        if found != wanted:
+            raise UsageError(
+                f"--teacher {folder}: its {name} is {str(found)[:100]}, expected "
+                f"{str(wanted)[:100]}; give a run of yin2021_fusion on the same data set"
+            )
+    return trained.student
