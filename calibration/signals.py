@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import signal
 
 from soundpost.calibration.trajectory import Floats
 from soundpost.device.audio import FloatArray
@@ -19,6 +18,9 @@ def tone(frequency_hz: float, seconds: float, rate_hz: int) -> FloatArray:
 
 def chirp(low_hz: float, high_hz: float, seconds: float, rate_hz: int) -> FloatArray:
     """A sine that rises by as many octaves in every second, (n_samples,) float32."""
+    # Here, for it takes 80 MB.
+    from scipy import signal
+
     times_s = _times_s(seconds, rate_hz)
     rising = signal.chirp(times_s, low_hz, seconds, high_hz, method="logarithmic", phi=-90)
     return _softened(rising, rate_hz)
@@ -40,6 +42,8 @@ def _times_s(seconds: float, rate_hz: int) -> Floats:
 
 
 def _softened(samples: Floats, rate_hz: int) -> FloatArray:
+    from scipy.signal.windows import tukey
+
     share = min(1.0, 2 * _FADE_S * rate_hz / len(samples))
-    soft: FloatArray = (samples * signal.windows.tukey(len(samples), share)).astype(np.float32)
+    soft: FloatArray = (samples * tukey(len(samples), share)).astype(np.float32)
     return soft
