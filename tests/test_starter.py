@@ -51,7 +51,7 @@ def logits(starter):
         load_waveforms(clips, 16_000, quiet=True), manifest.front_end, manifest.n_frames
     )
     network = MobileNetV2(len(manifest.labels))
-    path = starter_bundle_path().with_name("starter.safetensors.gz")
+    path = starter_bundle_path().with_name("starter.safetensors.xz")
     tensors, notes = load_packed_tensors(path)
     assert tuple(notes["labels"]) == manifest.labels
     network.load_state_dict(

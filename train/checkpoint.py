@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import struct
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_packed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The same of a file that gzip has made a tenth smaller: what an installation carries along."""
+    """The same of a file that xz has made a tenth smaller: what an installation carries along."""
     try:
-        raw = gzip.decompress(path.read_bytes())
+        raw = lzma.decompress(path.read_bytes())
         (size,) = struct.unpack_from("<Q", raw)
         header = json.loads(raw[8 : 8 + size])
         notes = json.loads(header.get("__metadata__", {}).get("notes", "{}"))
         return load(raw), notes
-    except (OSError, EOFError, ValueError, struct.error, SafetensorError) as error:
+    except (OSError, EOFError, lzma.LZMAError, ValueError, struct.error, SafetensorError) as error:
         raise InputError(f"{path}: is not readable ({error}); install soundpost again") from error
 
 

@@ -117,7 +117,7 @@ def initialise(network: MobileNetV2, labels: tuple[str, ...], source: str) -> in
     Returns the number of labels whose rows were found.
     """
     if source == "starter":
-        packed = resources.files("soundpost.device.starter") / "starter.safetensors.gz"
+        packed = resources.files("soundpost.device.starter") / "starter.safetensors.xz"
         tensors, notes = load_packed_tensors(Path(str(packed)))
     else:
         path = Path(source)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from soundpost.device.command import Command
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.world_command import add_world_arguments, run_world
 
 if TYPE_CHECKING:
     from soundpost.train.datasets.catalogue import Listing, Problem
@@ -33,6 +34,8 @@ check  lists all that is missing or broken: tables, labels, files, streams, leng
        where, what was found, what was expected and what to do. Ends with 0, or with 3 where there
        is anything to say.
 show   prints how many clips and hours there are, by split and label.
+world  makes a set in the layout of `actions`: sounds of labelled clips at places, heard by 128
+       microphones and seen by a camera among them, in three scenarios.
 
 KIND is one of
   audioset   balanced_train_segments.csv and so on, class_labels_indices.csv
@@ -46,6 +49,11 @@ Sound and video of the first three are files of your own, anywhere below DIR (or
 named as usual: with or without Y in front, the video's id, and start and end in seconds or
 milliseconds, such as Y-5QrBL6MzLg_60.000_70.000.wav. A video without a sound file has its own.
 
+A world's SETTINGS is a TOML file, or the name of one of ours (small, full); changes to it stand
+right behind. Its subjects hear clips of different authors and folds. Tables of what sounds when and
+of the clips' authors lie beside its recordings. The same settings and clips give the same bytes; a
+killed run goes on where it stopped when the same command is given again.
+
 examples:
   soundpost dataset check dcase2017 dcase17
   soundpost dataset check dcase2017 dcase17 --need audio
@@ -54,11 +62,14 @@ examples:
   soundpost dataset check dcase2018 dcase18 --against audioset audioset
   soundpost dataset show scenes TUT-urban-acoustic-scenes-2018-development
   soundpost dataset show dcase2017 dcase17 --json
+  soundpost dataset world small --data esc50 --plan
+  soundpost dataset world small --data esc50 --out world --workers 2
+  soundpost dataset world small takes=2 objects.hidden_share=0.2 --data esc50 --out hard
 """
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|show")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|show|world")
     check = actions.add_parser("check", help="list all that is missing or broken")
     show = actions.add_parser("show", help="print clips and hours by split and label")
     for each in (check, show):
@@ -87,9 +98,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list classes that another set names differently too",
     )
     check.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_world_arguments(actions.add_parser("world", help="make a world that is seen and heard"))
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "world":
+        return run_world(arguments)
     with interrupts_wait():
         from soundpost.train.datasets.kinds import check_set, compare_sets, read_set
         from soundpost.train.datasets.segments import Folders
@@ -177,5 +191,8 @@ def _show(arguments: argparse.Namespace, listing: Listing) -> int:
 
 
 COMMAND = Command(
-    "look into a data set: what is there, missing, broken", _DESCRIPTION, _add_arguments, _run
+    "look into a data set: what is there, missing, broken; or make one",
+    _DESCRIPTION,
+    _add_arguments,
+    _run,
 )

@@ -1,0 +1,1 @@
+"""Settings of generated worlds, by name: `soundpost dataset world NAME`."""
