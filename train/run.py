@@ -79,6 +79,32 @@ def schema_of(folder: Path) -> str:
         return ""
 
 
+def finished_settings(folder: Path, schema: str, give: str) -> dict[str, Any]:
+    """settings.json of a finished run of one kind.
+
+    give : what is to be given instead of a run of another kind
+
+    Raises InputError where the folder is no run, one of another kind, or is not finished.
+    """
+    path = folder / SETTINGS
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; train again") from error
+    if settings.get("schema") != schema:
+        raise InputError(
+            f"{path}: schema is {settings.get('schema')!r}, expected {schema!r}: give {give}"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: training is not finished ({WEIGHTS} is missing); "
+            "run the same training again: it resumes"
+        )
+    return settings
+
+
 def load_run(folder: Path) -> TrainedRun:
     """Read a run folder; raises InputError where it is none, or is not finished."""
     path = folder / SETTINGS

@@ -9,7 +9,6 @@ and report.md.
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -62,7 +61,7 @@ from soundpost.train.multimodal.method import Stage
 from soundpost.train.multimodal.tagging_features import VisualInput
 from soundpost.train.multimodal.tagging_inputs import FEATURES, backbone_note, open_visual
 from soundpost.train.multimodal.tagging_recipe import PictureSettings
-from soundpost.train.run import SCORES, SETTINGS, WEIGHTS, claim, git_revision
+from soundpost.train.run import SCORES, SETTINGS, WEIGHTS, claim, finished_settings, git_revision
 
 SCHEMA = "soundpost.action_run/1"
 
@@ -224,22 +223,7 @@ def teacher_logits(
 def load_action_run(folder: Path) -> ActionRun:
     """Read a run folder; raises InputError where it is none, or is not finished."""
     path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; train again") from error
-    if settings.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}: "
-            "give a run of a recipe of perez2020"
-        )
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(
-            f"{folder}: training is not finished ({WEIGHTS} is missing); "
-            "run the same training again: it resumes"
-        )
+    settings = finished_settings(folder, SCHEMA, "a run of a recipe of perez2020")
     recipe = action_recipe_from_dict(settings["recipe"], str(path))
     labels, size = tuple(settings["labels"]), int(settings["picture_size"])
     network = action_network(recipe.model.network, len(labels), size)

@@ -7,7 +7,6 @@ what was judged, figures.json, pictures and report.md.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from soundpost.train.multimodal.tagging_sets import (
     TaggingSet,
     require_media,
 )
-from soundpost.train.run import SETTINGS, WEIGHTS, claim, git_revision
+from soundpost.train.run import SETTINGS, WEIGHTS, claim, finished_settings, git_revision
 
 SCHEMA = "soundpost.tagging_run/1"
 TEACHER_WEIGHTS = "teacher.safetensors"
@@ -164,22 +163,7 @@ def train_tagging(
 def load_tagging_run(folder: Path) -> TaggingRun:
     """Read a run folder; raises InputError where it is none, or is not finished."""
     path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; train again") from error
-    if settings.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}: "
-            "give a run of a tagging recipe, such as yin2021"
-        )
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(
-            f"{folder}: training is not finished ({WEIGHTS} is missing); "
-            "run the same training again: it resumes"
-        )
+    settings = finished_settings(folder, SCHEMA, "a run of a tagging recipe, such as yin2021")
     recipe = tagging_recipe_from_dict(settings["recipe"], str(path))
     labels, size = tuple(settings["labels"]), int(settings["visual_size"])
     method = _method(recipe, len(labels), size)

@@ -13,7 +13,7 @@ import torch
 from soundpost.device.errors import InputError
 from soundpost.device.files import write_atomically
 from soundpost.train.checkpoint import load_tensors, save_tensors
-from soundpost.train.run import SETTINGS, WEIGHTS, claim, git_revision
+from soundpost.train.run import SETTINGS, WEIGHTS, claim, finished_settings, git_revision
 from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.fitting import EpochSource, Validation, fit_pair
 from soundpost.train.sed.networks import TeacherStudent
@@ -116,22 +116,7 @@ def _load_decision(run: Path, published: FilterSettings) -> FilterSettings:
 def load_detection_run(folder: Path) -> DetectionRun:
     """Read a run folder; raises InputError where it is none, or is not finished."""
     path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: is not a run folder ({SETTINGS} is missing)") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; train again") from error
-    if settings.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: schema is {settings.get('schema')!r}, expected {SCHEMA!r}: "
-            "give a run of a detection recipe, such as full"
-        )
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(
-            f"{folder}: training is not finished ({WEIGHTS} is missing); "
-            "run the same training again: it resumes"
-        )
+    settings = finished_settings(folder, SCHEMA, "a run of a detection recipe, such as full")
     recipe = detection_recipe_from_dict(settings["recipe"], str(path))
     labels = tuple(settings["labels"])
     pair = TeacherStudent(

@@ -9,23 +9,20 @@ of each; nothing that trains reads it).
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
 from soundpost.train.clips import ClipSet, read_clip_set
+from soundpost.train.generated_sets import begin_set, fingerprint
 from soundpost.train.sed.scenes import Event
 from soundpost.train.sed.soundscape_settings import SoundscapeSettings
 from soundpost.train.sed.soundscapes import Material, Plan, gather, plan_scene, render
@@ -107,52 +104,9 @@ def _begin(out: Path, settings: SoundscapeSettings, clip_set: ClipSet) -> None:
         "schema": SCHEMA,
         "settings": asdict(settings),
         "labels": list(settings.labels()),
-        "clips": {"folder": clip_set.folder.name, "sha256": _fingerprint(clip_set, settings)},
+        "clips": {"folder": clip_set.folder.name, "sha256": fingerprint(clip_set, settings.roles)},
     }
-    path = out / SETTINGS_FILE
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        strange = found is None and any(out.iterdir())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); choose an empty folder") from error
-    if strange:
-        raise InputError(f"{out}: has files but no {SETTINGS_FILE}; choose an empty folder")
-    # Through JSON, which knows no tuples.
-    wanted = json.loads(json.dumps(note))
-    if found is None:
-        text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(path, text.encode())
-    elif found != wanted:
-        key = _difference(found, wanted)
-        raise InputError(
-            f"{out}: was made with another {key}; choose another folder, or delete this one"
-        )
-
-
-def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Dotted name of the first value that differs, with both values."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(set(found) | set(wanted)):
-            if found.get(key) != wanted.get(key):
-                return _difference(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
-    return f"{name} ({json.dumps(found)}, now {json.dumps(wanted)})"
-
-
-def _fingerprint(clip_set: ClipSet, settings: SoundscapeSettings) -> str:
-    """SHA-256 of the rows that are used and of the length of their files."""
-    digest = hashlib.sha256()
-    for clip in clip_set.clips:
-        if clip.label in settings.roles:
-            row = (
-                clip.path.relative_to(clip_set.folder).as_posix(),
-                clip.label,
-                clip.fold,
-                clip.group,
-                clip.path.stat().st_size,
-            )
-            digest.update(json.dumps(row).encode())
-    return digest.hexdigest()
+    begin_set(out, SETTINGS_FILE, note)
 
 
 def _flac(samples: FloatArray, rate_hz: int) -> bytes:
