@@ -10,12 +10,16 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
 from soundpost.train.ours import path_of_ours
+
+if TYPE_CHECKING:
+    from soundpost.train.kinds import Outcome
 
 _TRAIN = """\
 Trains a student on a folder of labelled clips.
@@ -108,144 +112,23 @@ def _train(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         import torch
 
-        from soundpost.train.multimodal.action_recipe import KIND as ACTIONS
-        from soundpost.train.multimodal.tagging_recipe import KIND as TAGGING
-        from soundpost.train.recipe import ModelSettings, kind_of, load_recipe, read_tables
-        from soundpost.train.run import train_run
-        from soundpost.train.sed.recipe import KIND
-        from soundpost.train.sed.streaming_recipe import KIND as STREAMING
+        from soundpost.train.kinds import kind_named
+        from soundpost.train.recipe import kind_of, read_tables
 
     threads = arguments.threads or len(os.sched_getaffinity(0))
     if threads < 1:
         raise UsageError(f"--threads {threads}: expected 1 or more")
     torch.set_num_threads(threads)
     path = path_of_ours(arguments.recipe, "soundpost.train.recipes", "recipe")
-    kind = kind_of(read_tables(path, arguments.changes))
-    if kind == STREAMING and arguments.teacher is None:
-        raise UsageError(
-            f"{path.stem}: --teacher RUN is missing: give a run of a recipe such as full"
-        )
-    if kind not in (STREAMING, TAGGING, ACTIONS) and arguments.teacher is not None:
-        raise UsageError(f"{path.stem}: --teacher RUN is not used")
-    if kind != ModelSettings.kind and arguments.soft_labels:
-        raise UsageError(f"{path.stem}: --soft-labels is for clip students, such as finetune")
-    if kind in (TAGGING, ACTIONS):
-        if arguments.fold is not None or arguments.init is not None:
-            raise UsageError(
-                f"{path.stem}: --fold and --init are for clip students; here the recipe says what "
-                "is held out, and networks start at random"
-            )
-        train = _train_tagging if kind == TAGGING else _train_actions
-        return train(arguments, path)
-    if kind in (KIND, STREAMING):
-        return _train_on_scenes(arguments, path, kind == STREAMING)
-    recipe = load_recipe(path, arguments.changes)
-    figures = train_run(
-        recipe,
-        arguments.data,
-        arguments.out,
-        arguments.fold,
-        init=arguments.init,
-        soft_labels=arguments.soft_labels,
-        device=arguments.device,
-        quiet=arguments.quiet,
-    )
-    if arguments.json:
-        print(json.dumps({name: f.to_dict() for name, f in figures.items()}))
-    else:
-        for name, f in figures.items():
-            print(f"{name}: {f.line()}")
-        print(f"report: {arguments.out / 'report.md'}")
-        print(f"next: soundpost export {arguments.out} --out {arguments.out.name}.bundle")
-    return 0
-
-
-def _train_on_scenes(arguments: argparse.Namespace, path: Path, streaming: bool) -> int:
+    name = kind_of(read_tables(path, arguments.changes))
     with interrupts_wait():
-        from soundpost.train.run import choose_device
-        from soundpost.train.sed.recipe import load_detection_recipe
-        from soundpost.train.sed.streaming_recipe import load_streaming_recipe
-        from soundpost.train.sed.streaming_run import train_streaming
-        from soundpost.train.sed.train_folder import train_folder
-
-    if arguments.fold is not None or arguments.init is not None:
-        raise UsageError(
-            f"{path.stem}: --fold and --init are for clip students; the folder of a detection "
-            "recipe says itself what is trained on (metadata/train), and it starts at random"
-        )
-    data, out = arguments.data, arguments.out
-    device, quiet = choose_device(arguments.device), arguments.quiet
-    if streaming:
-        recipe = load_streaming_recipe(path, arguments.changes)
-        judged = train_streaming(recipe, data, arguments.teacher, out, device, quiet=quiet)
-    else:
-        judged = train_folder(
-            load_detection_recipe(path, arguments.changes), data, out, device, quiet=quiet
-        )
-    if arguments.json:
-        print(json.dumps({name: of.figures.to_dict() for name, of in judged.items()}))
-        return 0
-    for name, of in judged.items():
-        print(f"{name}: {of.figures.line()}")
-    print(f"report: {out / 'report.md'}")
-    if streaming:
-        print(f"next: soundpost export {out} --out {out.name}.bundle")
-    else:
-        print(
-            f"next: soundpost train streaming --data {data} --teacher {out} --out "
-            f"{out.parent / 'streaming'}"
-        )
-    return 0
+        kind = kind_named(name, path.stem)
+    kind.check_options(arguments, path.stem)
+    return _tell(kind.train(arguments, path), arguments.json)
 
 
-def _train_tagging(arguments: argparse.Namespace, path: Path) -> int:
-    with interrupts_wait():
-        from soundpost.train.multimodal.tagging_judging import figures_to_dict
-        from soundpost.train.multimodal.tagging_recipe import load_tagging_recipe
-        from soundpost.train.multimodal.tagging_run import train_tagging
-        from soundpost.train.run import choose_device
-
-    recipe = load_tagging_recipe(path, arguments.changes)
-    out = arguments.out
-    judged = train_tagging(
-        recipe,
-        arguments.data,
-        out,
-        choose_device(arguments.device),
-        teacher=arguments.teacher,
-        quiet=arguments.quiet,
-    )
-    if arguments.json:
-        print(json.dumps(figures_to_dict(judged)))
-        return 0
-    for split, of in judged.items():
-        for who, one in of.items():
-            print(f"{split}, {who}: {one.figures.line()}")
-    print(f"report: {out / 'report.md'}")
-    print(f"next: soundpost distil {out} --data DIR --kind KIND --out soft_labels")
-    return 0
-
-
-def _train_actions(arguments: argparse.Namespace, path: Path) -> int:
-    with interrupts_wait():
-        from soundpost.train.multimodal.action_recipe import load_action_recipe
-        from soundpost.train.multimodal.action_run import train_actions
-        from soundpost.train.run import choose_device
-
-    recipe = load_action_recipe(path, arguments.changes)
-    figures = train_actions(
-        recipe,
-        arguments.data,
-        arguments.out,
-        choose_device(arguments.device),
-        teacher=arguments.teacher,
-        quiet=arguments.quiet,
-    )
-    if arguments.json:
-        print(json.dumps(figures.to_dict()))
-        return 0
-    print(figures.line())
-    print(f"report: {arguments.out / 'report.md'}")
+def _tell(outcome: Outcome, as_json: bool) -> int:
+    print(json.dumps(outcome.table) if as_json else "\n".join(outcome.lines))
     return 0
 
 
@@ -296,106 +179,22 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
-        from soundpost.train.evaluate import evaluate
-        from soundpost.train.multimodal.tagging_run import SCHEMA as TAGGING
+        from soundpost.train.kinds import kind_of_run
         from soundpost.train.run import schema_of
+
+        first = arguments.models[0]
+        kind = kind_of_run(schema_of(first))
+    arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    if kind is not None and kind.evaluate is not None:
+        return _tell(kind.evaluate(arguments), arguments.json)
+    with interrupts_wait():
+        from soundpost.train.clip_kind import evaluate_clips
         from soundpost.train.sed.evaluate import is_scene_model
+        from soundpost.train.sed.scene_kinds import evaluate_scene_model
 
-    model, *others = arguments.models
-    if schema_of(model) == TAGGING:
-        return _evaluate_tagging(arguments)
-    if others:
-        raise UsageError(
-            f"{others[0]}: runs are averaged that were trained with yin2021 or one of its rows; "
-            "give one RUN or BUNDLE of the others"
-        )
-    if arguments.audio or arguments.video or arguments.weights:
-        raise UsageError("--audio, --video and --weights are for runs of yin2021 and its rows")
-    if is_scene_model(model, arguments.data):
-        return _evaluate_scenes(arguments)
-    for name in ("part", "lengths", "overlaps", "missing", "chosen"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name} is for recordings with times; labelled clips have --fold")
-    result = evaluate(
-        model,
-        arguments.data,
-        arguments.fold,
-        runtime=arguments.runtime,
-        device=arguments.device,
-        quiet=arguments.quiet or not sys.stderr.isatty(),
-    )
-    if arguments.json:
-        table = {"model": result.model, "runtime": result.runtime, "skipped": result.skipped}
-        print(json.dumps(table | result.figures.to_dict()))
-        return 0
-    print(f"{result.model}, {result.runtime}")
-    print(result.figures.line())
-    if result.skipped:
-        print(f"{result.skipped} clips left out: their labels are not the model's")
-    print(f"{'label':<20} {'recall':>7} {'AP':>6}")
-    for label, recall in sorted(result.figures.recall.items(), key=lambda item: item[1]):
-        print(f"{label:<20} {recall:>7.1%} {result.figures.average_precision[label]:>6.3f}")
-    return 0
-
-
-def _evaluate_tagging(arguments: argparse.Namespace) -> int:
-    with interrupts_wait():
-        from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging, to_dict
-        from soundpost.train.multimodal.tagging_report import figure_lines
-        from soundpost.train.run import choose_device
-
-    if arguments.fold is not None:
-        raise UsageError("--fold is for labelled clips; runs of yin2021 have --part")
-    runs, part = arguments.models, arguments.part or "test"
-    judged = evaluate_tagging(
-        runs,
-        arguments.data,
-        choose_device(arguments.device),
-        part=part,
-        places=Places(arguments.audio, arguments.video, arguments.weights),
-        quiet=arguments.quiet or not sys.stderr.isatty(),
-    )
-    if arguments.json:
-        print(json.dumps(to_dict(runs, part, judged)))
-        return 0
-    print(f"{'mean of ' if len(runs) > 1 else ''}{', '.join(map(str, runs))}; {part}")
-    print(judged.figures.line())
-    print("\n".join(figure_lines(judged)))
-    return 0
-
-
-def _evaluate_scenes(arguments: argparse.Namespace) -> int:
-    with interrupts_wait():
-        from soundpost.train.sed.evaluate import evaluate_scenes
-        from soundpost.train.sed.recipe import ReadingSettings
-        from soundpost.train.sed.report import figure_lines
-
-    if arguments.fold is not None:
-        raise UsageError("--fold is for labelled clips; recordings with times have --part")
-    given = {
-        name: value
-        for name in ("lengths", "overlaps", "missing")
-        if (value := getattr(arguments, name)) is not None
-    }
-    result = evaluate_scenes(
-        arguments.models[0],
-        arguments.data,
-        part=arguments.part or "test",
-        seconds=arguments.seconds,
-        reading=ReadingSettings(**given) if given else None,
-        chosen=arguments.chosen,
-        runtime=arguments.runtime,
-        device=arguments.device,
-        quiet=arguments.quiet or not sys.stderr.isatty(),
-    )
-    if arguments.json:
-        table = {"model": result.model, "runtime": result.runtime, "part": result.part}
-        print(json.dumps(table | result.figures.to_dict()))
-        return 0
-    print(f"{result.model}, {result.runtime}, {result.part}")
-    print(result.figures.line())
-    print("\n".join(figure_lines(result.figures)))
-    return 0
+    # A bundle; the data set tells of which kind, or the bundle itself will.
+    judge = evaluate_scene_model if is_scene_model(first, arguments.data) else evaluate_clips
+    return _tell(judge(arguments), arguments.json)
 
 
 TRAIN = Command("train a student on labelled clips", _TRAIN, _add_train, _train, intermixed=True)

@@ -26,6 +26,7 @@ from soundpost.device.features import FloatArray
 from soundpost.device.interpreter import sigmoid
 from soundpost.train.backbones.download import file_sha256
 from soundpost.train.datasets.catalogue import MediaClip, Medium
+from soundpost.train.kinds import kind_of_run
 from soundpost.train.loop import score_patches
 from soundpost.train.multimodal.clip_media import ClipMedia, ReadSet
 from soundpost.train.multimodal.mutual_networks import Inputs, Tagged
@@ -34,9 +35,7 @@ from soundpost.train.multimodal.soft_label_writer import SoftLabelWriter
 from soundpost.train.multimodal.tagging_features import VisualInput, heard, seen
 from soundpost.train.multimodal.tagging_inputs import open_backbone_of
 from soundpost.train.multimodal.tagging_recipe import TaggingRecipe
-from soundpost.train.multimodal.tagging_run import SCHEMA as TAGGING
 from soundpost.train.multimodal.tagging_run import TEACHER_WEIGHTS, load_tagging_run
-from soundpost.train.run import SCHEMA as CLIPS
 from soundpost.train.run import WEIGHTS, TrainedRun, load_run, schema_of
 from soundpost.train.windows import HOP_FRAMES, cut_windows
 
@@ -165,24 +164,37 @@ def open_labeller(
 
     Parameters
     ----------
-    network : of a tagging run, its "student" or the "teacher" that was trained beside it
+    network : "student", or the "teacher" that was trained beside it
     weights : file of the visual backbone, where the network looks and they are not in the cache
 
-    Raises InputError for anything but a finished run of a clip student or of tagging, UsageError
-    where it has no such network.
+    Raises InputError for anything but a finished run that tells what a clip is, UsageError where it
+    has no such network.
     """
     schema = schema_of(run)
-    if schema == CLIPS:
-        if network != "student":
-            raise UsageError(f"{run}: is a clip student, which has no teacher; leave it out")
-        trained = load_run(run)
-        trained.network.to(device)
-        return ClipLabeller(trained, _teacher(run, WEIGHTS), device)
-    if schema != TAGGING:
+    kind = kind_of_run(schema)
+    if kind is None or kind.labeller is None:
         raise InputError(
             f"{run}: is not a run that tells what a clip is (its schema is {schema!r}); give a run "
             "of a clip student, such as starter, or of yin2021"
         )
+    return kind.labeller(run, network, device, weights, quiet)
+
+
+def clip_labeller(
+    run: Path, network: str, device: torch.device, weights: str, quiet: bool
+) -> Labeller:
+    """See open_labeller; of a clip student."""
+    if network != "student":
+        raise UsageError(f"{run}: is a clip student, which has no teacher; leave it out")
+    trained = load_run(run)
+    trained.network.to(device)
+    return ClipLabeller(trained, _teacher(run, WEIGHTS), device)
+
+
+def tagging_labeller(
+    run: Path, network: str, device: torch.device, weights: str, quiet: bool
+) -> Labeller:
+    """See open_labeller; of yin2021 and its rows."""
     tagging = load_tagging_run(run)
     chosen = tagging.student if network == "student" else tagging.teacher
     if chosen is None:

@@ -163,7 +163,7 @@ def test_validation_without_an_event_is_refused_before_anything_is_trained(scene
 def test_options_of_clip_students_are_refused(scenes, tmp_path):
     done = train(scenes, tmp_path / "run", "--fold", "1")
     assert done.returncode == 2
-    assert "--fold and --init are for clip students" in done.stderr
+    assert "--fold K is not used by its recipes; it is for clip students" in done.stderr
 
 
 def test_a_run_teaches_the_sensors_student(scenes, tmp_path):

@@ -1,0 +1,75 @@
+"""yin2021 and its rows in `soundpost train`, `evaluate` and `distil`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from soundpost.train.evaluate_options import refuse
+from soundpost.train.kinds import Outcome, RunKind
+from soundpost.train.multimodal.soft_labelling import tagging_labeller
+from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging, to_dict
+from soundpost.train.multimodal.tagging_judging import figures_to_dict
+from soundpost.train.multimodal.tagging_recipe import load_tagging_recipe
+from soundpost.train.multimodal.tagging_report import figure_lines
+from soundpost.train.multimodal.tagging_run import SCHEMA, train_tagging
+from soundpost.train.run import choose_device
+
+
+def train(arguments: argparse.Namespace, path: Path) -> Outcome:
+    """`soundpost train yin2021` and the like."""
+    out = arguments.out
+    recipe = load_tagging_recipe(path, arguments.changes)
+    device = choose_device(arguments.device)
+    judged = train_tagging(
+        recipe, arguments.data, out, device, teacher=arguments.teacher, quiet=arguments.quiet
+    )
+    return Outcome(
+        figures_to_dict(judged),
+        (
+            *(
+                f"{split}, {who}: {one.figures.line()}"
+                for split, of in judged.items()
+                for who, one in of.items()
+            ),
+            f"report: {out / 'report.md'}",
+            f"next: soundpost distil {out} --data DIR --kind KIND --out soft_labels",
+        ),
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> Outcome:
+    """`soundpost evaluate` of one run, or of the mean of several."""
+    refuse(arguments, "runs of yin2021 have --part", "fold")
+    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
+    runs, part = arguments.models, arguments.part or "test"
+    judged = evaluate_tagging(
+        runs,
+        arguments.data,
+        choose_device(arguments.device),
+        part=part,
+        places=Places(arguments.audio, arguments.video, arguments.weights),
+        quiet=arguments.quiet,
+    )
+    return Outcome(
+        to_dict(runs, part, judged),
+        (
+            f"{'mean of ' if len(runs) > 1 else ''}{', '.join(map(str, runs))}; {part}",
+            judged.figures.line(),
+            *figure_lines(judged),
+        ),
+    )
+
+
+_RECIPE_SAYS = (
+    "it is for clip students; here the recipe says what is held out, and networks start at random"
+)
+
+TAGGING = RunKind(
+    schema=SCHEMA,
+    takes=frozenset({"teacher"}),
+    train=train,
+    evaluate=evaluate,
+    labeller=tagging_labeller,
+    instead={"fold": _RECIPE_SAYS, "init": _RECIPE_SAYS},
+)
