@@ -22,8 +22,17 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
     recipe = load_tagging_recipe(path, arguments.changes)
     device = choose_device(arguments.device)
     judged = train_tagging(
-        recipe, arguments.data, out, device, teacher=arguments.teacher, quiet=arguments.quiet
+        recipe,
+        arguments.data,
+        out,
+        device,
+        teacher=arguments.teacher,
+        init=arguments.init,
+        quiet=arguments.quiet,
     )
+    on = "distil {out} --data DIR --kind KIND --out soft_labels"
+    if recipe.device is not None:
+        on = "export {out} --out {out.name}.bundle"
     return Outcome(
         figures_to_dict(judged),
         (
@@ -33,7 +42,7 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
                 for who, one in of.items()
             ),
             f"report: {out / 'report.md'}",
-            f"next: soundpost distil {out} --data DIR --kind KIND --out soft_labels",
+            f"next: soundpost {on.format(out=out)}",
         ),
     )
 
@@ -61,15 +70,11 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
     )
 
 
-_RECIPE_SAYS = (
-    "it is for clip students; here the recipe says what is held out, and networks start at random"
-)
-
 TAGGING = RunKind(
     schema=SCHEMA,
-    takes=frozenset({"teacher"}),
+    takes=frozenset({"teacher", "init"}),
     train=train,
     evaluate=evaluate,
     labeller=tagging_labeller,
-    instead={"fold": _RECIPE_SAYS, "init": _RECIPE_SAYS},
+    instead={"fold": "it is for clip students; here the recipe says what is held out"},
 )
