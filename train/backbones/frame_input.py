@@ -16,17 +16,17 @@ class FrameInput:
 
     resize_px : length of the shorter side after resizing, with antialiasing
     crop_px : side of the square cut from the middle
-    crop_width_px : its width, where it is no square; of a frame that is narrower, all of it
     interpolation : of the resizing
     mean, std : of red, green and blue, at full scale 1; those of ImageNet by default
+    crop_width_px : where no square is cut, its width; of a frame that is narrower, all of it
     """
 
     resize_px: int = 256
     crop_px: int = 224
-    crop_width_px: int = 0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_width_px: int = 0
 
 
 # What torchvision publishes with the weights of VGG16, AlexNet and the ResNets (IMAGENET1K_V1).
