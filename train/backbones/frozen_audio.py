@@ -17,7 +17,6 @@ from soundpost.train.backbones.soundnet5 import SoundNet5
 from soundpost.train.backbones.vggish import VGGish
 from soundpost.train.backbones.waveform import PEAK
 from soundpost.train.backbones.waveform import SAMPLE_RATE_HZ as WAVEFORM_RATE_HZ
-from soundpost.train.mobilenet_v2 import MobileNetV2
 from soundpost.train.windows import cut_windows
 
 _AT_ONCE = 32
@@ -119,10 +118,11 @@ def soundnet_hearing(network: SoundNet5, origin: dict[str, Any]) -> FrozenHearin
 
 
 def student_hearing(
-    network: MobileNetV2, front_end: FrontEnd, n_frames: int, origin: dict[str, Any]
+    network: nn.Module, front_end: FrontEnd, n_frames: int, origin: dict[str, Any]
 ) -> FrozenHearing:
-    """A clip student: its embedding of windows that follow each other without a gap.
+    """A network of a run of clips: its embedding of windows that follow each other without a gap.
 
+    network : (n, 1, n_frames, n_mels) log-mel to logits and the embedding, (n, size)
     n_frames : of a window; what the last one lacks is silent
     """
 
@@ -136,10 +136,12 @@ def student_hearing(
         embedding: Tensor = network(patches[:, None])[1]
         return embedding
 
+    with torch.no_grad():
+        _, silence = network.eval()(torch.zeros(1, 1, n_frames, front_end.n_mels))
     return FrozenHearing(
         network,
         front_end.sample_rate_hz,
-        network.settings.embedding_size,
+        silence.shape[1],
         prepare,
         embed,
         f"{front_end.hash()} {n_frames}",

@@ -5,8 +5,6 @@ Each is made of the clip's first seconds, cut or padded with silence, at a rate 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +13,7 @@ import numpy as np
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
 from soundpost.train.backbones.frozen_audio import FrozenHearing
 from soundpost.train.multimodal.mutual_networks import AcousticFeature
+from soundpost.train.multimodal.tagging_features import features_key
 
 LOG_MEL = "log_mel"
 
@@ -79,7 +78,7 @@ class LogMelInput:
 
     def key(self, seconds: float) -> str:
         """See Heard."""
-        return cache_key("log_mel", self.front_end.hash(), seconds)
+        return features_key("log_mel", self.front_end.hash(), seconds)
 
     def note(self) -> dict[str, Any]:
         """See Heard; the recipe has the front end."""
@@ -109,7 +108,7 @@ class EmbeddingInput:
 
     def key(self, seconds: float) -> str:
         """See Heard."""
-        return cache_key("sound", self.hearing.fingerprint(), seconds)
+        return features_key("sound", self.hearing.fingerprint(), seconds)
 
     def note(self) -> dict[str, Any]:
         """See Heard."""
@@ -129,8 +128,3 @@ class EmbeddingInput:
 def noted_feature(note: dict[str, Any]) -> AcousticFeature:
     """The feature that a run noted."""
     return AcousticFeature(str(note["kind"]), int(note["size"]))
-
-
-def cache_key(*parts: Any) -> str:
-    """Of what made a stored row."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

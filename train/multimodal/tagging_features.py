@@ -9,11 +9,14 @@ run need not try them again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +28,10 @@ from soundpost.train.backbones.frozen import FrozenBackbone
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media import Frames
 from soundpost.train.datasets.media_cache import RowCache, open_rows
-from soundpost.train.multimodal.acoustic_inputs import Heard, cache_key
 from soundpost.train.multimodal.clip_media import ClipMedia
+
+if TYPE_CHECKING:
+    from soundpost.train.multimodal.acoustic_inputs import Heard
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +95,7 @@ def open_heard(
     def make(clip: MediaClip) -> FloatArray:
         return feature.of(media.sound(clip, feature.rate_hz), seconds)
 
-    row = _row(make, empty if skip else None)
+    row = stored_row(make, empty if skip else None)
     title = feature.name.replace("_", "-")
     return open_rows(clips, feature.key(seconds), row, folder, title=title, quiet=quiet)
 
@@ -106,7 +111,7 @@ def open_seen(
     quiet: bool = False,
 ) -> RowCache:
     """Vectors of clips with pictures, (n_frames, size) float16 each; skip as in open_heard."""
-    made_by = cache_key(
+    made_by = features_key(
         "pictures", visual.backbone.fingerprint(), visual.frames_per_second, visual.scores, seconds
     )
     empty = np.empty((0, visual.size), np.float16)
@@ -114,7 +119,7 @@ def open_seen(
     def make(clip: MediaClip) -> FloatArray:
         return seen(media.pictures(clip, visual.frames_per_second), visual, seconds)
 
-    row = _row(make, empty if skip else None)
+    row = stored_row(make, empty if skip else None)
     return open_rows(clips, made_by, row, folder, title="pictures", quiet=quiet)
 
 
@@ -137,9 +142,19 @@ def band_statistics(
     return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
 
 
-def _row(
+def features_key(*parts: Any) -> str:
+    """Hash of what makes some rows, as open_rows takes it."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def stored_row(
     make: Callable[[MediaClip], FloatArray], instead: Row | None
 ) -> Callable[[MediaClip], Row]:
+    """The row of a clip as it is stored, in two bytes a number.
+
+    instead : row of a clip whose file cannot be used, with a warning; None to raise its InputError
+    """
+
     def row(clip: MediaClip) -> Row:
         try:
             values = make(clip)

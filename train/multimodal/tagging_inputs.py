@@ -34,6 +34,7 @@ from soundpost.train.multimodal.acoustic_inputs import (
 )
 from soundpost.train.multimodal.clip_media import ReadSet, read_media_set
 from soundpost.train.multimodal.mutual_networks import AcousticContext, SpectrogramNetwork
+from soundpost.train.multimodal.picture_run import picture_backbone
 from soundpost.train.multimodal.tagging_features import VisualInput, band_statistics
 from soundpost.train.multimodal.tagging_recipe import (
     STUB,
@@ -51,6 +52,8 @@ def open_visual(settings: PictureSettings, device: torch.device, *, quiet: bool)
     """The frozen backbone of a recipe; InputError, saying whence and its hash, without weights."""
     if settings.backbone == STUB:
         backbone = FrozenBackbone(StubBackbone(), origin={"name": STUB})
+    elif settings.is_run:
+        backbone, _ = picture_backbone(Path(settings.file or settings.backbone))
     else:
         file = Path(settings.file) if settings.file else None
         loaded = load_backbone(settings.backbone, file, online=settings.online, quiet=quiet)
@@ -118,12 +121,12 @@ def open_features(
 def _open_hearing(settings: EmbeddingSettings, *, quiet: bool) -> FrozenHearing:
     if settings.backbone == STUB:
         return stub_hearing()
-    if settings.backbone not in PUBLISHED:
-        if not Path(settings.backbone).is_dir():
-            raise UsageError(_wrong_hearing(settings.backbone))
-        run = load_run(Path(settings.backbone))
+    if settings.is_run:
+        run = load_run(Path(settings.file or settings.backbone))
         origin = {"name": "clip student", "sha256": file_sha256(run.folder / WEIGHTS)}
         return student_hearing(run.network, run.front_end, run.n_frames, origin)
+    if settings.backbone not in PUBLISHED:
+        raise UsageError(_wrong_hearing(settings.backbone))
     file = Path(settings.file) if settings.file else None
     loaded = load_backbone(settings.backbone, file, online=settings.online, quiet=quiet)
     network, origin = loaded.network, {"name": settings.backbone, "sha256": loaded.sha256}

@@ -75,12 +75,17 @@ class ClipSettings:
         return Folders(tables, audio, video, self.whole_videos)
 
 
+def is_run(backbone: str) -> bool:
+    """Whether a backbone is meant to be the folder of a run."""
+    return "/" in backbone or Path(backbone).is_dir()
+
+
 @dataclass(frozen=True)
 class PictureSettings:
     """How pictures become vectors.
 
-    backbone : frozen network (train/backbones/published.py), or "stub", which needs no weights and
-        knows nothing: to try a recipe out
+    backbone : frozen network (train/backbones/published.py); the folder of a run of the recipe
+        pictures; or "stub", which needs no weights and knows nothing: to try a recipe out
     file : its weights, where they are not in the cache; online : fetch them where they are not
     output : "embedding" (4,096 of VGG16) or "scores" (its 1,000)
     """
@@ -91,19 +96,30 @@ class PictureSettings:
     output: str = "embedding"
     frames_per_second: float = 1.0
 
+    @property
+    def is_run(self) -> bool:
+        """Whether the backbone is a run of ours."""
+        return is_run(self.backbone)
+
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
     """A pretrained audio network whose vectors are a feature.
 
-    backbone : its published weights (train/backbones/published.py); the run folder of a clip
-        student, which stands in for it; or "stub", which needs no weights and knows little
+    backbone : its published weights (train/backbones/published.py); the run folder of a network
+        that tells what a clip is, which stands in for it; or "stub", which needs no weights and
+        knows little
     file : its weights, where they are not in the cache; online : fetch them where they are not
     """
 
     backbone: str
     file: str = ""
     online: bool = False
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the network is a run of ours."""
+        return is_run(self.backbone)
 
 
 @dataclass(frozen=True)
@@ -242,14 +258,9 @@ class TaggingRecipe:
 
     def places(self) -> dict[str, str]:
         """Where files lie, as absolute paths: what `without_places` leaves out and `at` puts in."""
-        found = {
-            "audio": self.data.audio,
-            "video": self.data.video,
-            "visual": self.visual.file,
-        }
-        for name, settings in self.acoustic.embeddings.items():
-            is_run = Path(settings.backbone).is_dir()
-            found[name] = settings.backbone if is_run else settings.file
+        found = {"audio": self.data.audio, "video": self.data.video}
+        for name, settings in {"visual": self.visual, **self.acoustic.embeddings}.items():
+            found[name] = settings.file or (settings.backbone if settings.is_run else "")
         return {name: str(Path(path).resolve()) for name, path in found.items() if path}
 
     def at(self, places: Mapping[str, str]) -> TaggingRecipe:
@@ -257,10 +268,8 @@ class TaggingRecipe:
         there = {name: path for name, path in places.items() if Path(path).exists()}
         acoustic = self.acoustic
         for name, settings in acoustic.embeddings.items():
-            if name in there:
-                key = "backbone" if Path(there[name]).is_dir() else "file"
-                found = dataclasses.replace(settings, **{key: there[name]})
-                acoustic = dataclasses.replace(acoustic, **{name: found})
+            found = dataclasses.replace(settings, file=there.get(name, ""))
+            acoustic = dataclasses.replace(acoustic, **{name: found})
         media = {key: there.get(key, "") for key in ("audio", "video")}
         return dataclasses.replace(
             self,
