@@ -16,6 +16,7 @@ from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.command import KIND_NAMES
 from soundpost.train.ours import path_of_ours
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ examples:
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
+  soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
 
@@ -71,6 +73,11 @@ Runs of yin2021 and its rows are judged on the clips that their recipes call tes
 several runs (three seeds, as published) the scores are averaged.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
+
+A bundle is judged in the same way, by mAP of clips with several labels, where --kind tells the
+layout of DIR (soundpost dataset --help lists them).
+
+  soundpost evaluate yin.bundle --data dcase17 --kind dcase2017 --split evaluation
 """
 
 
@@ -81,7 +88,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--fold", type=int, metavar="K", help="hold this fold out and judge on it")
     parser.add_argument(
-        "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
+        "--init",
+        metavar="FROM",
+        help="'starter', a run folder or model.safetensors; for students that are MobileNet_v2",
     )
     parser.add_argument(
         "--teacher",
@@ -142,6 +151,19 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
     )
+    parser.add_argument(
+        "--kind",
+        choices=KIND_NAMES,
+        metavar="KIND",
+        help="layout of DIR, to judge a bundle on tags as runs of yin2021 are",
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --kind: of the data set; may be given several times (default: all)",
+    )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
         "--part",
@@ -185,6 +207,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    if arguments.kind is not None:
+        with interrupts_wait():
+            from soundpost.train.multimodal.tagging_kind import evaluate_bundle
+
+        return _tell(evaluate_bundle(arguments), arguments.json)
+    if arguments.split:
+        raise UsageError("--split NAME: is for --kind KIND; give that too, or leave it out")
     if kind is not None and kind.evaluate is not None:
         return _tell(kind.evaluate(arguments), arguments.json)
     with interrupts_wait():

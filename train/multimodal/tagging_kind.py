@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundpost.train.evaluate_options import refuse
+from soundpost.device.errors import UsageError
+from soundpost.train.datasets.segments import Folders
+from soundpost.train.evaluate_options import one_model, refuse
 from soundpost.train.kinds import Outcome, RunKind
+from soundpost.train.multimodal.bundle_tags import evaluate_bundle_tags
+from soundpost.train.multimodal.clip_media import read_media_set
 from soundpost.train.multimodal.soft_labelling import tagging_labeller
 from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging, to_dict
 from soundpost.train.multimodal.tagging_judging import figures_to_dict
@@ -68,6 +72,30 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
             *figure_lines(judged),
         ),
     )
+
+
+def evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
+    """`soundpost evaluate BUNDLE --kind KIND`: of a bundle, on the clips of a set."""
+    model = one_model(arguments)
+    if model.is_dir():
+        raise UsageError(
+            f"--kind {arguments.kind}: is for bundles; a run knows its data set: leave it out"
+        )
+    refuse(arguments, "clips of a data set have --split", "fold", "part")
+    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
+    refuse(arguments, "a bundle does not look", "weights")
+    audio, video = (Path(path) if path else None for path in (arguments.audio, arguments.video))
+    folders = Folders(arguments.data, audio, video)
+    read = read_media_set(arguments.kind, folders, refuse=False)
+    judged = evaluate_bundle_tags(
+        model, read, arguments.split, runtime=arguments.runtime, quiet=arguments.quiet
+    )
+    lines = [f"{judged.model}, {judged.runtime}", judged.figures.line()]
+    if judged.unknown:
+        lines.append(f"labels that the bundle does not know: {', '.join(judged.unknown)}")
+    if judged.without_sound:
+        lines.append(f"{len(judged.without_sound)} clips left out: they have no sound")
+    return Outcome(judged.to_dict(), tuple(lines))
 
 
 TAGGING = RunKind(

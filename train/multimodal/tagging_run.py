@@ -48,6 +48,7 @@ from soundpost.train.run import (
     finished_settings,
     git_revision,
     initialise,
+    schema_of,
 )
 from soundpost.train.sed.streaming import StreamingCRNN
 
@@ -209,6 +210,11 @@ def train_tagging(
     write_scores(run, judged)
     write_tagging_report(run, recipe, settings, judged)
     return judged
+
+
+def is_tagging_run(folder: Path) -> bool:
+    """Whether a folder is a run of yin2021 or one of its rows, finished or not."""
+    return schema_of(folder) == SCHEMA
 
 
 def load_tagging_run(folder: Path) -> TaggingRun:
