@@ -57,7 +57,7 @@ class BundleTags:
 
 
 def clip_score(logits: FloatArray, *, frames: bool) -> FloatArray:
-    """Probabilities of a clip, (n_labels,), of the logits of its frames or windows, (n, n_labels)."""
+    """Probabilities of a clip, (n_labels,), by logits of its frames or windows, (n, n_labels)."""
     pool = linear_softmax if frames else mean_probability
     pooled: FloatArray = pool(torch.from_numpy(logits)[None])[0].sigmoid().numpy()
     return pooled
