@@ -74,7 +74,8 @@ class FrozenHearing(nn.Module):
 
         Returns (n_vectors, size) float32, at least one.
         """
-        pieces = torch.from_numpy(np.ascontiguousarray(self._prepare(samples), np.float32))
+        # A copy: torch wants to be able to write where it reads.
+        pieces = torch.from_numpy(np.array(self._prepare(samples), np.float32))
         device = next((t.device for t in self.network.state_dict().values()), torch.device("cpu"))
         parts = [
             self._embed(pieces[first : first + _AT_ONCE].to(device)).float().cpu()

@@ -106,13 +106,13 @@ class PictureSettings:
 class EmbeddingSettings:
     """A pretrained audio network whose vectors are a feature.
 
-    backbone : its published weights (train/backbones/published.py); the run folder of a network
-        that tells what a clip is, which stands in for it; or "stub", which needs no weights and
-        knows little
+    backbone : by default the published network of the feature (train/backbones/published.py); the
+        run folder of a network that tells what a clip is, which stands in for it; or "stub", which
+        needs no weights and knows little
     file : its weights, where they are not in the cache; online : fetch them where they are not
     """
 
-    backbone: str
+    backbone: str = ""
     file: str = ""
     online: bool = False
 
@@ -130,14 +130,20 @@ class AcousticSettings:
     """
 
     features: tuple[str, ...] = (LOG_MEL,)
-    vggish: EmbeddingSettings = EmbeddingSettings("vggish")
-    soundnet: EmbeddingSettings = EmbeddingSettings("soundnet5")
+    vggish: EmbeddingSettings = EmbeddingSettings()
+    soundnet: EmbeddingSettings = EmbeddingSettings()
 
     @property
     def embeddings(self) -> dict[str, EmbeddingSettings]:
         """Pretrained networks of the features, by the feature's name."""
-        known = {"vggish": self.vggish, "soundnet": self.soundnet}
-        return {name: known[name] for name in self.features if name != LOG_MEL}
+        known = {"vggish": ("vggish", self.vggish), "soundnet": ("soundnet5", self.soundnet)}
+        found = {}
+        for name in self.features:
+            if name != LOG_MEL:
+                published, settings = known[name]
+                backbone = settings.backbone or published
+                found[name] = dataclasses.replace(settings, backbone=backbone)
+        return found
 
     def checks(self) -> list[tuple[bool, str, object, str]]:
         """Of the features, as check_all takes them."""

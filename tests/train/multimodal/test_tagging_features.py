@@ -1,6 +1,9 @@
 """Several acoustic features, from the recipe to soft labels, each through a network of its own."""
 
+import hashlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,14 +12,24 @@ import torch
 
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.features import FrontEnd, log_mel
-from soundpost.train.backbones import frozen_audio, weights
-from soundpost.train.backbones.frozen_audio import stub_hearing
+from soundpost.train.backbones import weights
+from soundpost.train.backbones.frozen_audio import soundnet_hearing, stub_hearing
+from soundpost.train.backbones.soundnet5 import SoundNet5
 from soundpost.train.backbones.vggish import VGGish, VGGishSettings
 from soundpost.train.commands import EVALUATE, TRAIN
 from soundpost.train.datasets.media import read_audio
+from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
+from soundpost.train.multimodal import tagging_inputs
 from soundpost.train.multimodal.acoustic_inputs import EmbeddingInput, LogMelInput
 from soundpost.train.multimodal.distil_command import COMMAND as DISTIL
-from soundpost.train.multimodal.mutual_networks import Inputs, SpectrogramNetwork, VectorNetwork
+from soundpost.train.multimodal.mutual_networks import (
+    Inputs,
+    SpectrogramNetwork,
+    Tagged,
+    VectorNetwork,
+)
+from soundpost.train.multimodal.soft_label_format import Teacher
+from soundpost.train.multimodal.soft_labelling import TaggingLabeller
 from soundpost.train.multimodal.soft_labels import SoftLabelStore
 from soundpost.train.multimodal.tagging_inputs import open_features
 from soundpost.train.multimodal.tagging_recipe import load_tagging_recipe
@@ -161,7 +174,7 @@ def test_published_weights_come_from_a_file(train, tmp_path, monkeypatch, tiny, 
         weights,
         "PUBLISHED",
         weights.PUBLISHED
-        | {"vggish": _with_build(weights.PUBLISHED["vggish"], lambda _: VGGish(None, small))},
+        | {"vggish": replace(weights.PUBLISHED["vggish"], build=lambda _: VGGish(None, small))},
     )
     out = train(
         "yin2021_vggish", tmp_path / "run", f"acoustic.vggish.file={tmp_path / 'vggish.pth'}",
@@ -177,12 +190,6 @@ def test_published_weights_come_from_a_file(train, tmp_path, monkeypatch, tiny, 
         tiny.run(EVALUATE, out, "--data", vehicles, "--device", "cpu", "--json")
 
 
-def _with_build(published, build):
-    from dataclasses import replace
-
-    return replace(published, build=build)
-
-
 def test_missing_weights_say_which_whence_and_their_hash(train, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError) as error:
@@ -193,11 +200,6 @@ def test_missing_weights_say_which_whence_and_their_hash(train, tmp_path, monkey
 
 
 def test_a_clip_student_stands_in(tmp_path, monkeypatch):
-    from types import SimpleNamespace
-
-    from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
-    from soundpost.train.multimodal import tagging_inputs
-
     run = tmp_path / "student"
     run.mkdir()
     (run / "model.safetensors").write_bytes(b"weights")
@@ -213,7 +215,8 @@ def test_a_clip_student_stands_in(tmp_path, monkeypatch):
     features = open_features(own, CPU, quiet=True)
     assert [type(feature) for feature in features] == [LogMelInput, EmbeddingInput]
     assert features[1].feature.size == 24
-    assert features[1].note()["origin"]["sha256"].startswith("9b6f7")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    assert features[1].note()["origin"] == {"name": "clip student", "sha256": sha256}
     assert own.places()["vggish"] == str(run)
 
 
@@ -259,10 +262,31 @@ def test_a_teacher_of_other_features_is_refused(run, train, tmp_path):
         train("yin2021_distillation", tmp_path / "no", *BOTH, "--teacher", teacher)
 
 
-def test_soundnets_rate_is_its_own(vehicles):
-    del vehicles
-    own = recipe('acoustic.features=["soundnet"]', "acoustic.soundnet.backbone=stub")
-    (feature,) = open_features(own, CPU, quiet=True)
+def test_features_of_two_rates_are_each_decoded_at_their_own(run):
+    """SoundNet's sound is resampled, log-mel's is not."""
+    own = recipe('acoustic.features=["log_mel", "soundnet"]', "acoustic.soundnet.backbone=stub")
+    log_mel_input, stub = open_features(own, CPU, quiet=True)
+    torch.manual_seed(0)
+    heard = EmbeddingInput("soundnet", soundnet_hearing(SoundNet5(), {"name": "drawn"}))
+    asked = []
+
+    class Media:
+        def sound(self, clip, rate_hz):
+            asked.append(rate_hz)
+            return np.zeros(round(1.6 * rate_hz), np.float32)
+
+    loaded = load_tagging_run(run)
+
+    class Both(torch.nn.Module):
+        def forward(self, inputs):
+            assert [tuple(one.shape) for one in inputs.acoustic] == [(2, 98, 64), (2, 3, 256)]
+            return Tagged(*inputs.acoustic[:2], torch.zeros(2, 17))
+
+    labeller = TaggingLabeller(
+        Both(), loaded.recipe, (log_mel_input, heard), loaded.labels, Teacher("t", "0" * 64), CPU
+    )
+    said = labeller.label(None, Media())
+    assert asked == [16_000, 22_050]
+    assert said.scores.shape == (2, 17)
     # A stub is VGGish's stand-in, whatever feature it stands for.
-    assert feature.rate_hz == 16_000
-    assert frozen_audio.WAVEFORM_RATE_HZ == 22_050
+    assert (stub.name, stub.rate_hz, stub.feature.size) == ("soundnet", 16_000, 128)
