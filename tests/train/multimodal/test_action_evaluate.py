@@ -12,9 +12,12 @@ import torch
 from soundpost.device.errors import InputError, UsageError
 from soundpost.train.commands import EVALUATE
 from soundpost.train.datasets.catalogue import MediaClip
+from soundpost.train.datasets.segments import Folders
 from soundpost.train.multimodal import layer_features
 from soundpost.train.multimodal.action_run import load_action_run
-from soundpost.train.multimodal.layer_features import clip_waveforms, split_clips
+from soundpost.train.multimodal.clip_media import read_media_set
+from soundpost.train.multimodal.frozen_features import frozen_features
+from soundpost.train.multimodal.layer_features import set_features, split_clips
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,8 @@ def scenario_runs(train_hums, tmp_path_factory):
 
 
 def judge(tiny, capsys, *arguments):
+    # What a training said before, for a fixture.
+    capsys.readouterr()
     assert tiny.run(EVALUATE, *arguments, "--device", "cpu", "--quiet") == 0
     return capsys.readouterr().out
 
@@ -173,15 +178,21 @@ def test_layers_tell_what_they_heard(tiny, hearnet_run, tones, tmp_path, capsys,
     assert judge(tiny, capsys, *arguments).splitlines() == lines[:-1]
 
 
-def test_features_of_a_long_clip_are_the_mean_over_its_parts(hearnet_run, tones):
+def test_features_of_a_long_clip_are_the_mean_over_its_parts(hearnet_run, tones, tmp_path):
     run = load_action_run(hearnet_run)
-    samples, _ = soundfile.read(tones / "0.wav", dtype="float32")
-    # 7.5 s as if at 22,050 Hz: the first and the last five.
-    waveforms = clip_waveforms(np.tile(samples, 2)[: round(7.5 * 22_050)])
-    assert waveforms.shape == (2, 110_250)
-    assert np.abs(waveforms).max() == pytest.approx(256)
-    assert not np.array_equal(waveforms[0], waveforms[1])
-    assert run.recipe.model.network == "hearnet"
+    read = read_media_set("esc50", Folders(tones))
+    long, short = read.clips.clips[:2]
+    assert (long.id, short.id) == ("0.wav", "1.wav")
+    found = set_features(run, [long, short], read.media, tmp_path, torch.device("cpu"), True)
+    # 7.5 s: the first five and the last five.
+    sound = read.media.sound(long, 22_050)
+    halves = np.stack([sound[:110_250], sound[-110_250:]])
+    halves *= 256 / np.abs(halves).max(1, keepdims=True)
+    by_hand = frozen_features(run.network, torch.from_numpy(halves))
+    for layer in ("conv1", "fc1"):
+        expected = by_hand[layer].mean(0)
+        np.testing.assert_allclose(found[layer][0], expected, rtol=1e-3, atol=1e-3)
+        assert not np.allclose(found[layer][1], expected, rtol=1e-2)
 
 
 def test_teachers_have_no_layers_that_listen(tiny, dualcam_run, tones, capsys):

@@ -34,7 +34,7 @@ patch_frames = 50
 mix_probability = 0.0
 [training]
 epochs = 2
-batch_size = 8
+batch_size = 2
 learning_rate = 3e-3
 label_smoothing = 0.0
 report_every = 2
