@@ -16,6 +16,7 @@ from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.command import KIND_NAMES
 from soundpost.train.ours import path_of_ours
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ Runs of yin2021 and its rows are judged on the clips that their recipes call tes
 several runs (three seeds, as published) the scores are averaged.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
+
+Runs of perez2020 are judged on what their recipes hold out, in the scenario of training and in the
+others. Of several runs (scenarios, seeds, networks) there is a table beside the published figures;
+without --data it has the figures that the runs wrote. --layers judges what each layer of a student
+is worth on another labelled set, by k-NN and SVM.
+
+  soundpost evaluate runs/hear --data actions
+  soundpost evaluate runs/hear_1 runs/hear_2 runs/taught_1 runs/taught_2 --out table
+  soundpost evaluate runs/hear --layers --data dcase18 --kind scenes --out table
 """
 
 
@@ -134,13 +144,31 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="RUN|BUNDLE", help="one, or several runs of yin2021"
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN|BUNDLE",
+        help="one, or several runs of yin2021 or of perez2020",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled clips; runs of perez2020 do without"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table, of runs of perez2020"
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="judge the layers of a student of perez2020"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=KIND_NAMES,
+        metavar="KIND",
+        help=f"layout of DIR, for --layers: {', '.join(KIND_NAMES)}",
+    )
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
+        "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
@@ -179,12 +207,19 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
-        from soundpost.train.kinds import kind_of_run
+        from soundpost.train.evaluate_options import refuse
+        from soundpost.train.kinds import JUDGED_WITH, kind_of_run
         from soundpost.train.run import schema_of
 
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    judged_with = frozenset[str]() if kind is None else kind.judges_with
+    refuse(
+        arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)
+    )
+    if arguments.data is None and (kind is None or kind.needs_data):
+        raise UsageError(f"--data is missing: give the labelled clips that {first} is judged on")
     if kind is not None and kind.evaluate is not None:
         return _tell(kind.evaluate(arguments), arguments.json)
     with interrupts_wait():

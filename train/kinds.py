@@ -38,6 +38,8 @@ OPTIONS: Final = {
     "teacher": "--teacher RUN",
     "soft_labels": "--soft-labels STORE",
 }
+# Options of `soundpost evaluate` that are some family's alone.
+JUDGED_WITH: Final = ("layers", "kind", "out")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RunKind:
     train : of the parsed options of `soundpost train` and the recipe's path
     evaluate : of the parsed options of `soundpost evaluate`, whose first model is one of its runs;
         None where models of this family are not judged by run
+    judges_with : keys of JUDGED_WITH that evaluate takes; needs_data : whether it must have --data
     labeller : of a run, the name of its network ("student" or "teacher"), a device, the file of its
         visual backbone's weights or "", and whether to be quiet; None where its runs have nothing
         to say of clips
@@ -70,6 +73,8 @@ class RunKind:
     takes: frozenset[str]
     train: Callable[[argparse.Namespace, Path], Outcome]
     evaluate: Callable[[argparse.Namespace], Outcome] | None = None
+    judges_with: frozenset[str] = frozenset()
+    needs_data: bool = True
     labeller: Callable[[Path, str, torch.device, str, bool], Labeller] | None = None
     instead: dict[str, str] = field(default_factory=dict)
 
