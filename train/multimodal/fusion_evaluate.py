@@ -18,8 +18,8 @@ from soundpost.train.multimodal.video_branch import VideoBranch, open_branch, vi
 def branch_of(run: FusionRun, weights: str, device: torch.device, *, quiet: bool) -> VideoBranch:
     """The networks that a run sees with.
 
-    weights : folder that holds their files by their published names; "" for where they were when
-        the run was trained
+    weights : folder that holds their files by their published names, or the run that both are;
+        "" for where they were when this run was trained
 
     Raises UsageError where it is no folder, InputError where weights are missing or others.
     """
@@ -32,11 +32,14 @@ def branch_of(run: FusionRun, weights: str, device: torch.device, *, quiet: bool
                 f"{visual.features} and {visual.objects}: give the folder that holds both files by "
                 "their published names"
             )
-        files = {
-            f"{which}_file": str(folder / PUBLISHED[name].file_name)
-            for which, name in (("features", visual.features), ("objects", visual.objects))
-            if name in PUBLISHED
-        }
+        files = {}
+        for which in ("features", "objects"):
+            network = visual.network(which)
+            if network.is_run:
+                files[f"{which}_file"] = str(folder)
+            elif network.backbone in PUBLISHED:
+                path = folder / PUBLISHED[network.backbone].file_name
+                files[f"{which}_file"] = str(path)
         visual = replace(visual, **files)
     branch = open_branch(visual, device, quiet=quiet)
     found = branch_note(branch)

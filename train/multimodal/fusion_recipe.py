@@ -18,7 +18,7 @@ from soundpost.train.multimodal.fusion import BETTER_WEIGHT
 from soundpost.train.multimodal.key_frames import KEY_FRAMES
 from soundpost.train.multimodal.mil_crnn import FRONT_END, MilCrnnSettings, MilTrainingSettings
 from soundpost.train.multimodal.objects import TOP_OBJECTS
-from soundpost.train.multimodal.tagging_recipe import ClipSettings
+from soundpost.train.multimodal.tagging_recipe import ClipSettings, PictureSettings
 from soundpost.train.recipe import build_settings, check_all, read_tables
 
 # model.kind of these recipes.
@@ -76,6 +76,16 @@ class VideoSettings:
     top_objects: int = TOP_OBJECTS
     least_cosine: float = -1.0
 
+    def network(self, which: str) -> PictureSettings:
+        """Settings of the network that gives "features", or of that which names "objects"."""
+        return PictureSettings(
+            getattr(self, which),
+            getattr(self, f"{which}_file"),
+            self.online,
+            {"features": "embedding", "objects": "scores"}[which],
+            self.frames_per_second,
+        )
+
 
 @dataclass(frozen=True)
 class FusionSettings:
@@ -110,10 +120,15 @@ class FusionRecipe:
     def places(self) -> dict[str, dict[str, str]]:
         """The paths, absolute, by table and key; "" where there is none."""
         tables = {"data": self.data, "visual": self.visual}
-        return {
+        found = {
             table: {key: _absolute(getattr(tables[table], key)) for key in keys}
             for table, keys in _PLACES.items()
         }
+        for which in ("features", "objects"):
+            settings = self.visual.network(which)
+            if settings.is_run:
+                found["visual"][f"{which}_file"] = _absolute(settings.file or settings.backbone)
+        return found
 
     def at(self, places: dict[str, dict[str, str]]) -> FusionRecipe:
         """The recipe with other paths."""

@@ -32,7 +32,7 @@ from soundpost.train.multimodal.key_frames import key_frames
 from soundpost.train.multimodal.objects import clip_objects, event_probabilities
 from soundpost.train.multimodal.tagging_features import VisualInput, hash_of, leaving_out
 from soundpost.train.multimodal.tagging_inputs import open_visual
-from soundpost.train.multimodal.tagging_recipe import STUB, PictureSettings
+from soundpost.train.multimodal.tagging_recipe import STUB
 from soundpost.train.multimodal.word_vectors import (
     ObjectEventMap,
     ObjectEvents,
@@ -107,14 +107,9 @@ class VideoBranch:
 
 def open_branch(settings: VideoSettings, device: torch.device, *, quiet: bool) -> VideoBranch:
     """The branch of a recipe; InputError, saying whence and the hash, where weights are missing."""
-
-    def network(name: str, file: str, output: str) -> VisualInput:
-        pictures = PictureSettings(name, file, settings.online, output, settings.frames_per_second)
-        return open_visual(pictures, device, quiet=quiet)
-
     return VideoBranch(
-        network(settings.features, settings.features_file, "embedding"),
-        network(settings.objects, settings.objects_file, "scores"),
+        open_visual(settings.network("features"), device, quiet=quiet),
+        open_visual(settings.network("objects"), device, quiet=quiet),
         settings.key_frames,
     )
 
