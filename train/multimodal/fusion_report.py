@@ -128,7 +128,7 @@ def draw_fusion_curves(metrics: Path, path: Path) -> None:
     rate = left.twinx()
     rate.plot(epochs, [line["learning_rate"] for line in lines], ":", color=GREY)
     rate.set(ylabel="learning rate (dotted)", ylim=(0, None))
-    left.legend()
+    left.legend(loc="center right")
     f1 = [line["validation_f1"] for line in lines]
     right.plot(epochs, f1, "o-", ms=3, color=BLUE, label="micro-F1")
     right.plot(
