@@ -30,6 +30,7 @@ _FAMILIES: Final = {
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
     "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
+    "li2018": "soundpost.train.multimodal.fusion_kind:FUSION",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {

@@ -335,7 +335,7 @@ def train_run(
 
 
 # What may differ between the call that began a run and the one that goes on with it.
-_MAY_CHANGE = ("git", "torch", "path", "teacher_path")
+_MAY_CHANGE = ("git", "torch", "path", "places", "teacher_path")
 
 
 def claim(run: Path, settings: dict[str, Any]) -> None:
