@@ -35,6 +35,10 @@ dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet a
 acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
 stopped when the same command is given again.
 
+Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
+larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed
+and masked (--live-teacher).
+
 examples:
   soundpost train starter --data clips --out runs/first
   soundpost train starter --data clips --out runs/fold1 --fold 1
@@ -45,6 +49,7 @@ examples:
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
+  soundpost train esc50_taught --data clips --out runs/taught --live-teacher runs/teacher
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
 report.md. Next: soundpost export RUN --out my.bundle
@@ -99,6 +104,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="STORE",
         help="for clip students: learn also from what `soundpost distil` wrote; several are "
         "averaged",
+    )
+    parser.add_argument(
+        "--live-teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="for clip students: learn also from what this run of clips hears in each window that "
+        "the student hears; several are averaged",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
