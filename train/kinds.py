@@ -32,6 +32,7 @@ _FAMILIES: Final = {
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
+    "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {
