@@ -156,8 +156,8 @@ def check_exportable(folder: Path) -> None:
         kind = load_run(folder).model.kind
         if kind != SENSOR_KIND:
             raise InputError(
-                f"{folder}: is of kind {kind}, which no sensor runs; distil a {SENSOR_KIND} from it: "
-                f"soundpost train esc50_taught --data DIR --live-teacher {folder}"
+                f"{folder}: is of kind {kind}, which no sensor runs; distil a {SENSOR_KIND} from "
+                f"it: soundpost train esc50_taught --data DIR --live-teacher {folder}"
             )
 
 

@@ -31,9 +31,9 @@ guided, pts and what stands on it, full being all of it), DIR is laid out as DES
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
 as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
 yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
-published: set data.kind and the splits (soundpost dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
-acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
-stopped when the same command is given again.
+published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
+the layout of `actions`. A killed run goes on where it stopped when the same command is given again.
 
 Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
 larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed

@@ -150,7 +150,7 @@ def test_part_of_a_recording_is_too_little(tmp_path):
         teacher.posteriors(features(), CPU)
 
 
-# --- a student of soft labels alone ----------------------------------------------------------------
+# --- a student of soft labels alone ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
