@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # model.kind of a recipe, and where its family stands: module and name.
 _FAMILIES: Final = {
     "mobilenet_v2": "soundpost.train.clip_kind:CLIPS",
+    "audio_cnn": "soundpost.train.clip_kind:CLIPS",
+    "audio_resnet": "soundpost.train.clip_kind:CLIPS",
+    "vggish": "soundpost.train.clip_kind:CLIPS",
     "pts": "soundpost.train.sed.scene_kinds:DETECTION",
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
@@ -38,6 +41,7 @@ OPTIONS: Final = {
     "init": "--init FROM",
     "teacher": "--teacher RUN",
     "soft_labels": "--soft-labels STORE",
+    "live_teacher": "--live-teacher RUN",
 }
 # Options of `soundpost evaluate` that are some family's alone.
 JUDGED_WITH: Final = ("layers", "kind", "out")
