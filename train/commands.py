@@ -30,11 +30,15 @@ holds clips.csv with the columns filename,label,fold (and, if you have them, gro
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
-as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on), which learn from sound
-and video, DIR holds a data set's tables as published: set data.kind and the splits (soundpost
-dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
-acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
-stopped when the same command is given again.
+as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
+yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
+published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
+the layout of `actions`. A killed run goes on where it stopped when the same command is given again.
+
+Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
+larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed
+and masked (--live-teacher).
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -43,10 +47,12 @@ examples:
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
+  soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
   soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
+  soundpost train esc50_taught --data clips --out runs/taught --live-teacher runs/teacher
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
 report.md. Next: soundpost export RUN --out my.bundle
@@ -78,6 +84,15 @@ A bundle is judged in the same way, by mAP of clips with several labels, where -
 layout of DIR (soundpost dataset --help lists them).
 
   soundpost evaluate yin.bundle --data dcase17 --kind dcase2017 --split evaluation
+
+Runs of perez2020 are judged on what their recipes hold out, in the scenario of training and in the
+others. Of several runs (scenarios, seeds, networks) there is a table beside the published figures;
+without --data it has the figures that the runs wrote. --layers judges what each layer of a student
+is worth on another labelled set, by k-NN and SVM.
+
+  soundpost evaluate runs/hear --data actions
+  soundpost evaluate runs/hear_1 runs/hear_2 runs/taught_1 runs/taught_2 --out table
+  soundpost evaluate runs/hear --layers --data dcase18 --kind scenes --out table
 """
 
 
@@ -106,8 +121,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STORE",
-        help="for clip students: learn also from what `soundpost distil` wrote; several are "
-        "averaged",
+        help="for clip students and streaming: learn from what `soundpost distil` wrote, beside "
+        "the labels; several are averaged",
+    )
+    parser.add_argument(
+        "--live-teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="for clip students: learn also from what this run of clips hears in each window that "
+        "the student hears; several are averaged",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
@@ -143,26 +167,39 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="RUN|BUNDLE", help="one, or several runs of yin2021"
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN|BUNDLE",
+        help="one, or several runs of yin2021 or of perez2020",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
-    parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
-    parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
+        "--data", type=Path, metavar="DIR", help="labelled clips; runs of perez2020 do without"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table, of runs of perez2020"
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="judge the layers of a student of perez2020"
     )
     parser.add_argument(
         "--kind",
         choices=KIND_NAMES,
         metavar="KIND",
-        help="layout of DIR, to judge a bundle on tags as runs of yin2021 are",
+        help="layout of DIR, for --layers, and to judge a bundle on tags as runs of yin2021 are: "
+        f"{', '.join(KIND_NAMES)}",
+    )
+    parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
+    parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
     )
     parser.add_argument(
         "--split",
         action="append",
         default=[],
         metavar="NAME",
-        help="with --kind: of the data set; may be given several times (default: all)",
+        help="of DIR, for a bundle and --kind; may be given several times (default: all)",
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
@@ -201,19 +238,26 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
-        from soundpost.train.kinds import kind_of_run
+        from soundpost.train.evaluate_options import refuse
+        from soundpost.train.kinds import JUDGED_WITH, kind_of_run
         from soundpost.train.run import schema_of
 
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
-    if arguments.kind is not None:
+    if arguments.kind is not None and not first.is_dir():
         with interrupts_wait():
             from soundpost.train.multimodal.tagging_kind import evaluate_bundle
 
         return _tell(evaluate_bundle(arguments), arguments.json)
     if arguments.split:
-        raise UsageError("--split NAME: is for --kind KIND; give that too, or leave it out")
+        raise UsageError("--split NAME: is for a bundle and --kind KIND; leave it out")
+    judged_with = frozenset[str]() if kind is None else kind.judges_with
+    refuse(
+        arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)
+    )
+    if arguments.data is None and (kind is None or kind.needs_data):
+        raise UsageError(f"--data is missing: give the labelled clips that {first} is judged on")
     if kind is not None and kind.evaluate is not None:
         return _tell(kind.evaluate(arguments), arguments.json)
     with interrupts_wait():

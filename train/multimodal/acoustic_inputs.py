@@ -13,7 +13,7 @@ import numpy as np
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
 from soundpost.train.backbones.frozen_audio import FrozenHearing
 from soundpost.train.multimodal.mutual_networks import AcousticFeature
-from soundpost.train.multimodal.tagging_features import features_key
+from soundpost.train.multimodal.tagging_features import hash_of
 
 LOG_MEL = "log_mel"
 
@@ -78,7 +78,7 @@ class LogMelInput:
 
     def key(self, seconds: float) -> str:
         """See Heard."""
-        return features_key("log_mel", self.front_end.hash(), seconds)
+        return hash_of("log_mel", self.front_end.hash(), seconds)
 
     def note(self) -> dict[str, Any]:
         """See Heard; the recipe has the front end."""
@@ -108,7 +108,7 @@ class EmbeddingInput:
 
     def key(self, seconds: float) -> str:
         """See Heard."""
-        return features_key("sound", self.hearing.fingerprint(), seconds)
+        return hash_of("sound", self.hearing.fingerprint(), seconds)
 
     def note(self) -> dict[str, Any]:
         """See Heard."""

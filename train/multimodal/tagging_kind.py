@@ -77,13 +77,12 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
 def evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate BUNDLE --kind KIND`: of a bundle, on the clips of a set."""
     model = one_model(arguments)
-    if model.is_dir():
-        raise UsageError(
-            f"--kind {arguments.kind}: is for bundles; a run knows its data set: leave it out"
-        )
     refuse(arguments, "clips of a data set have --split", "fold", "part")
+    refuse(arguments, "it is for runs of perez2020", "layers", "out")
     refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
     refuse(arguments, "a bundle does not look", "weights")
+    if arguments.data is None:
+        raise UsageError(f"--data is missing: give the clips that {model} is judged on")
     audio, video = (Path(path) if path else None for path in (arguments.audio, arguments.video))
     folders = Folders(arguments.data, audio, video)
     read = read_media_set(arguments.kind, folders, refuse=False)

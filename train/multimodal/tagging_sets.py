@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from soundpost.train.multimodal.tagging_features import VisualInput, open_heard,
 logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
+# Makes or opens rows of some clips.
+RowsOf = Callable[[list[MediaClip]], RowCache]
 _JUDGED_AT_ONCE = 64
 
 
@@ -105,6 +108,29 @@ def open_tagging_set(
     Raises InputError for a split that is not there or has no labelled clip, and, unless they are
     skipped, for a clip whose file is absent or cannot be used.
     """
+
+    def hear(feature: Heard, clips: list[MediaClip]) -> RowCache:
+        return open_heard(clips, media, feature, seconds, folder, skip=skip, quiet=quiet)
+
+    def look(clips: list[MediaClip]) -> RowCache:
+        assert visual is not None
+        return open_seen(clips, media, visual, seconds, folder, skip=skip, quiet=quiet)
+
+    every = [partial(hear, feature) for feature in features]
+    return gather_tagging_set(media_set, splits, every, None if visual is None else look)
+
+
+def gather_tagging_set(
+    media_set: MediaSet,
+    splits: Sequence[str],
+    hear: Sequence[RowsOf],
+    look: RowsOf | None = None,
+) -> TaggingSet:
+    """The same with whatever rows are made of sound and pictures.
+
+    hear : of each feature, rows of the clips that have sound; look : of those that have pictures;
+        an empty row where a file cannot be used
+    """
     clips = tuple(clip for clip in media_set.of(*splits).clips if clip.labelled)
     if not clips:
         raise InputError(
@@ -117,23 +143,16 @@ def open_tagging_set(
     with_sound = np.array([clip.audio is not None for clip in clips])
     with_pictures = np.array([clip.video is not None for clip in clips])
     sounding = _chosen(clips, with_sound)
-    sounds = tuple(
-        open_heard(sounding, media, feature, seconds, folder, skip=skip, quiet=quiet)
-        for feature in features
-    )
-    pictures = None
-    if visual is not None:
-        pictures = open_seen(
-            _chosen(clips, with_pictures), media, visual, seconds, folder, skip=skip, quiet=quiet
-        )
+    sounds = tuple(rows(sounding) for rows in hear)
+    pictures = None if look is None else look(_chosen(clips, with_pictures))
     return TaggingSet(
         media_set.labels,
         clips,
         targets,
         sounds,
-        _rows(with_sound, *sounds),
+        rows_of(with_sound, *sounds),
         pictures,
-        _rows(with_pictures, *([] if pictures is None else [pictures])),
+        rows_of(with_pictures, *([] if pictures is None else [pictures])),
     )
 
 
@@ -141,7 +160,7 @@ def _chosen(clips: Sequence[MediaClip], keep: NDArray[np.bool_]) -> list[MediaCl
     return [clip for clip, kept in zip(clips, keep, strict=True) if kept]
 
 
-def _rows(there: NDArray[np.bool_], *caches: RowCache) -> IntArray:
+def rows_of(there: NDArray[np.bool_], *caches: RowCache) -> IntArray:
     """Row of each clip; -1 where it lacks the medium, or where its row of one of them is empty."""
     rows = np.full(len(there), -1, np.int64)
     if caches:
