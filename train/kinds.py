@@ -29,6 +29,8 @@ _FAMILIES: Final = {
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
+    "machine_labels": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
+    "transfer": "soundpost.train.multimodal.transfer_kind:TRANSFER",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {

@@ -93,13 +93,13 @@ def open_heard(
 
     skip : an empty row where a file cannot be used, with a warning; else its InputError is raised
     """
-    made_by = _key("log_mel", front_end.hash(), seconds)
+    made_by = features_key("log_mel", front_end.hash(), seconds)
     empty = np.empty((0, front_end.n_mels), np.float16)
 
     def make(clip: MediaClip) -> FloatArray:
         return heard(media.sound(clip, front_end.sample_rate_hz), front_end, seconds)
 
-    row = _row(make, empty if skip else None)
+    row = stored_row(make, empty if skip else None)
     return open_rows(clips, made_by, row, folder, title="log-mel", quiet=quiet)
 
 
@@ -114,7 +114,7 @@ def open_seen(
     quiet: bool = False,
 ) -> RowCache:
     """Vectors of clips with pictures, (n_frames, size) float16 each; skip as in open_heard."""
-    made_by = _key(
+    made_by = features_key(
         "pictures", visual.backbone.fingerprint(), visual.frames_per_second, visual.scores, seconds
     )
     empty = np.empty((0, visual.size), np.float16)
@@ -122,7 +122,7 @@ def open_seen(
     def make(clip: MediaClip) -> FloatArray:
         return seen(media.pictures(clip, visual.frames_per_second), visual, seconds)
 
-    row = _row(make, empty if skip else None)
+    row = stored_row(make, empty if skip else None)
     return open_rows(clips, made_by, row, folder, title="pictures", quiet=quiet)
 
 
@@ -145,13 +145,19 @@ def band_statistics(
     return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
 
 
-def _key(*parts: Any) -> str:
+def features_key(*parts: Any) -> str:
+    """Hash of what makes some rows, as open_rows takes it."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _row(
+def stored_row(
     make: Callable[[MediaClip], FloatArray], instead: Row | None
 ) -> Callable[[MediaClip], Row]:
+    """The row of a clip as it is stored, in two bytes a number.
+
+    instead : row of a clip whose file cannot be used, with a warning; None to raise its InputError
+    """
+
     def row(clip: MediaClip) -> Row:
         try:
             values = make(clip)
