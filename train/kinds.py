@@ -29,6 +29,7 @@ _FAMILIES: Final = {
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
+    "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
     "machine_labels": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
     "transfer": "soundpost.train.multimodal.transfer_kind:TRANSFER",
 }

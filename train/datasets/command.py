@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from soundpost.device.command import Command
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.pictures_command import add_pictures_arguments, run_pictures
 from soundpost.train.datasets.world_command import add_world_arguments, run_world
 
 if TYPE_CHECKING:
     from soundpost.train.datasets.catalogue import Listing, Problem
 
 SCHEMA: Final = "soundpost.dataset/1"
-KIND_NAMES: Final = ("audioset", "dcase2017", "dcase2018", "esc50", "scenes", "actions", "videos")
+KIND_NAMES: Final = (
+    *("audioset", "dcase2017", "dcase2018", "esc50", "scenes", "actions", "world", "videos"),
+)
 _NEEDS: Final[dict[str | None, tuple[Literal["audio", "video"], ...] | None]] = {
     None: None,
     "audio": ("audio",),
@@ -36,6 +39,8 @@ check  lists all that is missing or broken: tables, labels, files, streams, leng
 show   prints how many clips and hours there are, by split and label.
 world  makes a set in the layout of `actions`: sounds of labelled clips at places, heard by 128
        microphones and seen by a camera among them, in three scenarios.
+pictures  makes pictures of single things of such a world, by name, in folders train/NAME and
+       validation/NAME: what its visual backbone learns from (soundpost train pictures).
 
 KIND is one of
   audioset   balanced_train_segments.csv and so on, class_labels_indices.csv
@@ -44,6 +49,7 @@ KIND is one of
   esc50      meta/esc50.csv and audio/, or any folder with clips.csv
   scenes     TUT or TAU Urban Acoustic Scenes: meta.csv, evaluation_setup/, audio/
   actions    acoustic images: Location_01/Subject_01/Action_01/{MFCC_Image, audio, video}
+  world      the same with all that sounds in each take, as `soundpost dataset world` writes it
   videos     any video files, anywhere below DIR, that nobody labelled: cut into clips of 5 s at most
 
 Sound and video of the first three are files of your own, anywhere below DIR (or --audio, --video),
@@ -65,12 +71,16 @@ examples:
   soundpost dataset show dcase2017 dcase17 --json
   soundpost dataset world small --data esc50 --plan
   soundpost dataset world small --data esc50 --out world --workers 2
+  soundpost dataset show world world
+  soundpost dataset pictures --out pictures
   soundpost dataset world small takes=2 objects.hidden_share=0.2 --data esc50 --out hard
 """
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|show|world")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="check|show|world|pictures"
+    )
     check = actions.add_parser("check", help="list all that is missing or broken")
     show = actions.add_parser("show", help="print clips and hours by split and label")
     for each in (check, show):
@@ -100,11 +110,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--quiet", action="store_true", help="no progress bar")
     add_world_arguments(actions.add_parser("world", help="make a world that is seen and heard"))
+    add_pictures_arguments(actions.add_parser("pictures", help="make pictures of its things"))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "world":
         return run_world(arguments)
+    if arguments.action == "pictures":
+        return run_pictures(arguments)
     with interrupts_wait():
         from soundpost.train.datasets.kinds import check_set, compare_sets, read_set
         from soundpost.train.datasets.segments import Folders

@@ -19,6 +19,7 @@ from soundpost.train.datasets.labels import compare_labels
 from soundpost.train.datasets.media_check import check_media
 from soundpost.train.datasets.segments import Folders
 from soundpost.train.datasets.video_folders import read_videos
+from soundpost.train.datasets.world_tables import read_world
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "esc50": Kind(lambda folders: list_clips(folders.tables), ("audio",)),
     "scenes": Kind(lambda folders: read_scenes(folders.tables), ("audio",)),
     "actions": Kind(lambda folders: list_actions(folders.tables), ("audio", "video", "images")),
+    "world": Kind(lambda folders: read_world(folders.tables), ("audio", "video", "images")),
     "videos": Kind(lambda folders: read_videos(folders.tables), ("audio", "video")),
 }
 
@@ -73,11 +75,12 @@ def check_set(
 
     needs : what every clip must have; by default what it has as published
     """
-    if kind == "actions":
-        actions, found = read_actions(folders.tables)
-        files = check_action_files(actions, thorough=thorough, quiet=quiet)
-        return actions.media(), [*found, *files]
     listing = read_set(kind, folders)
+    if kind in ("actions", "world"):
+        # Files of both are those of recordings, of which a world's clips are parts.
+        actions, _ = read_actions(folders.tables)
+        files = check_action_files(actions, thorough=thorough, quiet=quiet)
+        return listing.media, [*listing.problems, *files]
     wanted = KINDS[kind].needs if needs is None else needs
     files = check_media(listing.media, wanted, thorough=thorough, quiet=quiet)
     return listing.media, [*listing.problems, *files]

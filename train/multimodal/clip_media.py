@@ -8,6 +8,7 @@ picture is that of the frame which is shown at its time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -58,26 +59,40 @@ class FileMedia:
 
 @dataclass(frozen=True)
 class ActionMedia:
-    """Recordings of the acoustic-image set."""
+    """Recordings of the acoustic-image set, and parts of them, such as the takes of a world.
+
+    A part's id is its recording's, with `#` and its seconds behind.
+    """
 
     actions: ActionSet
 
     def sound(self, clip: MediaClip, rate_hz: int) -> FloatArray:
         """See ClipMedia."""
         microphone = self.actions.settings.good_microphones()[:1]
-        recording = self._recording(clip)
-        samples = recording.load_audio(microphones=microphone, settings=self.actions.settings)
+        recording, first, n = self._part(clip)
+        samples = recording.load_audio(first, n, microphone, self.actions.settings)
         return np.asarray(soxr.resample(samples[:, 0], RATE_HZ, rate_hz), np.float32)
 
     def pictures(self, clip: MediaClip, per_second: float) -> Frames:
         """See ClipMedia."""
-        recording = self._recording(clip)
-        times_s = frame_times_s(0.0, max(recording.seconds, 1 / per_second), per_second)
-        shown = [min(int(t * FRAMES_PER_SECOND), recording.n_frames - 1) for t in times_s]
-        return np.concatenate([recording.load_pictures(first, 1) for first in shown])
+        recording, first, n = self._part(clip)
+        seconds = max(n / FRAMES_PER_SECOND, 1 / per_second)
+        times_s = frame_times_s(0.0, seconds, per_second)
+        shown = [first + min(int(t * FRAMES_PER_SECOND), n - 1) for t in times_s]
+        return np.concatenate([recording.load_pictures(number, 1) for number in shown])
 
-    def _recording(self, clip: MediaClip) -> ActionRecording:
-        return next(one for one in self.actions.recordings if one.id == clip.id)
+    def _part(self, clip: MediaClip) -> tuple[ActionRecording, int, int]:
+        """A clip's recording, its first frame there and the number of its frames."""
+        recording = self._by_id[clip.id.partition("#")[0]]
+        first = round((clip.start_s or 0.0) * FRAMES_PER_SECOND)
+        end = recording.n_frames
+        if clip.end_s is not None:
+            end = min(end, round(clip.end_s * FRAMES_PER_SECOND))
+        return recording, first, end - first
+
+    @cached_property
+    def _by_id(self) -> dict[str, ActionRecording]:
+        return {recording.id: recording for recording in self.actions.recordings}
 
 
 def lacks(clip: MediaClip, medium: Medium) -> InputError:
@@ -108,6 +123,6 @@ def read_media_set(kind: str, folders: Folders, *, refuse: bool = True) -> ReadS
     listing = read_set(kind, folders)
     clips = listing.without_problems() if refuse else listing.media
     media: ClipMedia = FileMedia()
-    if kind == "actions":
+    if kind in ("actions", "world"):
         media = ActionMedia(read_actions(folders.tables)[0])
     return ReadSet(clips, media, tuple(problem.line() for problem in listing.problems))

@@ -17,6 +17,7 @@ from soundpost.train.datasets.catalogue import Medium
 from soundpost.train.datasets.media_cache import cache_folder
 from soundpost.train.multimodal.clip_media import ReadSet, read_media_set
 from soundpost.train.multimodal.mutual_networks import SpectrogramNetwork
+from soundpost.train.multimodal.picture_run import picture_backbone
 from soundpost.train.multimodal.tagging_features import VisualInput, band_statistics
 from soundpost.train.multimodal.tagging_recipe import STUB, PictureSettings, TaggingRecipe
 from soundpost.train.multimodal.tagging_sets import IntArray, TaggingSet, open_tagging_set
@@ -28,6 +29,8 @@ def open_visual(settings: PictureSettings, device: torch.device, *, quiet: bool)
     """The frozen backbone of a recipe; InputError, saying whence and its hash, without weights."""
     if settings.backbone == STUB:
         backbone = FrozenBackbone(StubBackbone(), origin={"name": STUB})
+    elif settings.is_run:
+        backbone, _ = picture_backbone(Path(settings.file or settings.backbone))
     else:
         file = Path(settings.file) if settings.file else None
         loaded = load_backbone(settings.backbone, file, online=settings.online, quiet=quiet)

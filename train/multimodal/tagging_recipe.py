@@ -69,8 +69,8 @@ class ClipSettings:
 class PictureSettings:
     """How pictures become vectors.
 
-    backbone : frozen network (train/backbones/published.py), or "stub", which needs no weights and
-        knows nothing: to try a recipe out
+    backbone : frozen network (train/backbones/published.py); the folder of a run of the recipe
+        pictures; or "stub", which needs no weights and knows nothing: to try a recipe out
     file : its weights, where they are not in the cache; online : fetch them where they are not
     output : "embedding" (4,096 of VGG16) or "scores" (its 1,000)
     """
@@ -80,6 +80,11 @@ class PictureSettings:
     online: bool = False
     output: str = "embedding"
     frames_per_second: float = 1.0
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the backbone is a run of ours."""
+        return "/" in self.backbone or Path(self.backbone).is_dir()
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_red_is_first():
 def test_the_preparations_are_those_published_with_the_weights():
     # torchvision: resize 256, bilinear, crop 224, mean and deviation of ImageNet.
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    assert astuple(IMAGENET) == (256, 224, "bilinear", mean, std)
+    assert astuple(IMAGENET) == (256, 224, "bilinear", mean, std, 0)
     # timm: 299 pixels are 0.875 of the shorter side, bicubic, full scale to ±1.
     half = (0.5, 0.5, 0.5)
-    assert astuple(INCEPTION) == (int(299 / 0.875), 299, "bicubic", half, half)
+    assert astuple(INCEPTION) == (int(299 / 0.875), 299, "bicubic", half, half, 0)

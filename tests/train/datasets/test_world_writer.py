@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,12 @@ from soundpost.device.errors import InputError
 from soundpost.train.datasets.acoustic_actions import read_actions
 from soundpost.train.datasets.action_check import check_action_files
 from soundpost.train.datasets.action_splits import action_parts
+from soundpost.train.datasets.kinds import check_set
+from soundpost.train.datasets.segments import Folders
 from soundpost.train.datasets.world_settings import load_world_settings
 from soundpost.train.datasets.world_tables import read_world, take_id
 from soundpost.train.datasets.world_writer import recording_bytes, write_world
+from soundpost.train.multimodal.clip_media import read_media_set
 
 # One location x 2 subjects x 4 actions of two takes.
 CHANGES = ["objects.hidden_share=0.3"]
@@ -95,6 +99,34 @@ def test_takes_are_clips_with_all_their_labels(made):
     parts = action_parts(read_actions(out)[0], seconds=1.0)
     assert [part.id for part in parts] == [clip.id for clip in media.clips]
     assert take_id(1, 2, 3, 1, 5.0) == "Location_01/Subject_02/Action_03#5-10"
+
+
+def test_a_take_is_heard_and_seen_at_its_place_in_the_recording(made):
+    _, out, _ = made
+    read = read_media_set("world", Folders(out))
+    recording = read_actions(out)[0].recordings[0]
+    first, second = (clip for clip in read.clips.clips if clip.id.startswith(f"{recording.id}#"))
+    whole = recording.load_audio(microphones=[0], settings=read_actions(out)[0].settings)[:, 0]
+    heard = [read.media.sound(clip, 12_288) for clip in (first, second)]
+    np.testing.assert_array_equal(np.concatenate(heard), whole)
+    assert len(read.media.sound(second, 16_000)) == 16_000
+    # Twelve frames a take: at 0 and at 0.5 s the first and the seventh.
+    for clip, frames in ((first, (0, 6)), (second, (12, 18))):
+        seen = read.media.pictures(clip, 2.0)
+        wanted = [recording.load_pictures(frame, 1)[0] for frame in frames]
+        np.testing.assert_array_equal(seen, wanted)
+
+
+def test_a_world_is_checked_by_its_takes(made, tmp_path):
+    _, out, _ = made
+    media, problems = check_set("world", Folders(out), thorough=True, quiet=True)
+    assert (len(media.clips), problems) == (16, [])
+    damaged = tmp_path / "set"
+    shutil.copytree(out, damaged)
+    frame = next(damaged.rglob("I_*.jpeg"))
+    frame.write_bytes(b"no picture")
+    _, problems = check_set("world", Folders(damaged), thorough=True, quiet=True)
+    assert [Path(problem.where).name for problem in problems] == [frame.name]
 
 
 def test_the_sound_read_back_comes_from_where_the_table_says(world_clips, world_toml, tmp_path):

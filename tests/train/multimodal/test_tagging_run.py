@@ -240,7 +240,7 @@ def test_options_of_other_recipes_are_refused(train, tmp_path, tiny, yin_run, ve
         train("yin2021", tmp_path / "run", "--soft-labels", tmp_path)
     with pytest.raises(UsageError, match="its recipe has no validation clips"):
         tiny.run(EVALUATE, yin_run, "--data", vehicles, "--part", "validation", "--device", "cpu")
-    with pytest.raises(UsageError, match="--fold: is not used for .*runs of yin2021 have --part"):
+    with pytest.raises(UsageError, match=r"--fold: is not used for .*runs of yin2021 have --part"):
         tiny.run(EVALUATE, yin_run, "--data", vehicles, "--fold", 1)
 
 
