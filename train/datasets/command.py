@@ -50,7 +50,7 @@ KIND is one of
   scenes     TUT or TAU Urban Acoustic Scenes: meta.csv, evaluation_setup/, audio/
   actions    acoustic images: Location_01/Subject_01/Action_01/{MFCC_Image, audio, video}
   world      the same with all that sounds in each take, as `soundpost dataset world` writes it
-  videos     any video files, anywhere below DIR, that nobody labelled: cut into clips of 5 s at most
+  videos     any video files, anywhere below DIR, that nobody labelled, cut into clips of up to 5 s
 
 Sound and video of the first three are files of your own, anywhere below DIR (or --audio, --video),
 named as usual: with or without Y in front, the video's id, and start and end in seconds or

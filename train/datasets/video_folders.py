@@ -8,6 +8,7 @@ clip. A clip is known by its file's place in the folder and by its seconds.
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -88,4 +89,4 @@ def clip_spans(seconds: float) -> list[tuple[float, float]]:
     """Start and end of the clips of a file of this length, whole milliseconds."""
     n = max(1, math.ceil((seconds - _SLACK_S) / CLIP_S))
     edges = [math.floor(1000 * seconds * i / n) / 1000 for i in range(n + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

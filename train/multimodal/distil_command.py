@@ -28,9 +28,10 @@ RUN is a run of a clip student (starter, finetune ...) or of yin2021 and its row
 (soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that was stopped
 goes on when the same command is given again.
 
-Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, up to
-five of what --heard-by hears and that reach a threshold, which leaves three on average. Networks
-learn sound from them (soundpost train jia2019_mobilenet_v2); nobody need have labelled the clips.
+Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, and
+up to five of what --heard-by hears and that reach a threshold, which leaves three on average.
+Networks learn sound from them (soundpost train jia2019_mobilenet_v2); nobody need have labelled the
+clips.
 
 examples:
   soundpost distil runs/first --data clips --kind esc50 --out soft

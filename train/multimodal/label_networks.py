@@ -7,14 +7,18 @@ from pathlib import Path
 import torch
 
 from soundpost.device.errors import InputError, UsageError
+from soundpost.train.backbones.download import file_sha256
 from soundpost.train.backbones.frozen import FrozenBackbone, StubBackbone, frozen_backbone
 from soundpost.train.backbones.published import PUBLISHED
 from soundpost.train.backbones.weights import LoadedBackbone, load_backbone
 from soundpost.train.multimodal.label_models import Activation, vggish_model, visual_model
 from soundpost.train.multimodal.machine_labels import LabellingRules
+from soundpost.train.multimodal.picture_run import SCHEMA as PICTURES
+from soundpost.train.multimodal.picture_run import picture_backbone
 from soundpost.train.multimodal.soft_label_format import Teacher
 from soundpost.train.multimodal.soft_labelling import Labeller, open_labeller
 from soundpost.train.multimodal.tagging_recipe import STUB
+from soundpost.train.run import WEIGHTS, schema_of
 
 # The one published network that hears and for which there is a front end.
 _HEARS = "vggish"
@@ -35,7 +39,8 @@ def open_visual(
 
     Parameters
     ----------
-    name : a run that looks, or a published network, or "stub"
+    name : a run that looks, one of `pictures` (a softmax: one name a picture), a published network,
+        or "stub"
     labels : file with the names of a published network's classes
     weights : file of a published network's weights, or of those of a run's backbone, where they
         are not in the cache
@@ -51,6 +56,12 @@ def open_visual(
         Labels or weights cannot be used.
     """
     if Path(name).is_dir():
+        if schema_of(Path(name)) == PICTURES:
+            _no_labels(labels, "seen")
+            backbone, names = picture_backbone(Path(name))
+            teacher = Teacher(Path(name).resolve().name, file_sha256(Path(name) / WEIGHTS))
+            backbone.to(device)
+            return visual_model(teacher, names, backbone, activation or "softmax", per_second)
         return _of_run(name, "seen", labels, weights, device, network, quiet)
     seeing = [known for known, one in PUBLISHED.items() if one.frames is not None]
     _check_name(name, [*seeing, STUB], "--seen-by")
@@ -86,7 +97,7 @@ def open_audio(
 
 
 def read_labels(name: str, path: Path | None, option: str) -> tuple[str, ...]:
-    """Names of classes, one a line; raises UsageError without a file, InputError as to its lines."""
+    """Names of classes, one a line; UsageError without a file, InputError where one is wrong."""
     if path is None:
         raise UsageError(
             f"{name}: {option} FILE is missing: give the names of its classes, one a line, in the "
@@ -125,8 +136,7 @@ def _of_run(
     network: str,
     quiet: bool,
 ) -> Labeller:
-    if labels is not None:
-        raise UsageError(f"--{source}-labels {labels}: a run knows its labels; leave it out")
+    _no_labels(labels, source)
     labeller = open_labeller(Path(name), network, device, weights=weights, quiet=quiet)
     if (source == "seen") != ("video" in labeller.needs):
         wanted = "looks at pictures" if source == "seen" else "listens alone"
@@ -135,6 +145,11 @@ def _of_run(
             f"that {wanted}"
         )
     return labeller
+
+
+def _no_labels(labels: Path | None, source: str) -> None:
+    if labels is not None:
+        raise UsageError(f"--{source}-labels {labels}: a run knows its labels; leave it out")
 
 
 def _check_name(name: str, known: list[str], option: str) -> None:
@@ -146,6 +161,4 @@ def _check_name(name: str, known: list[str], option: str) -> None:
 
 
 def _load(name: str, weights: str, n_classes: int, quiet: bool) -> LoadedBackbone:
-    return load_backbone(
-        name, Path(weights) if weights else None, n_classes=n_classes, quiet=quiet
-    )
+    return load_backbone(name, Path(weights) if weights else None, n_classes=n_classes, quiet=quiet)

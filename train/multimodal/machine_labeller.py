@@ -36,7 +36,8 @@ class MachineLabeller:
         """A row for each second."""
         front_end = self.recipe.front_end
         frames = heard_seconds(media.sound(clip, front_end.sample_rate_hz), front_end)
-        patches = torch.from_numpy(frames).view(-1, 1, frames_per_second(front_end), frames.shape[1])
+        shape = (-1, 1, frames_per_second(front_end), frames.shape[1])
+        patches = torch.from_numpy(frames).view(shape)
         logits, _ = self.network(patches.to(self.device))
         return Said(logits.float().sigmoid().cpu().numpy(), 1.0, 1.0)
 

@@ -146,7 +146,12 @@ def machine_recipe_from_dict(values: dict[str, Any], where: str) -> MachineRecip
                 data.validation_share,
                 "0 to 0.5",
             ),
-            (data.validation_clips >= 2, "data.validation_clips", data.validation_clips, "2 or more"),
+            (
+                data.validation_clips >= 2,
+                "data.validation_clips",
+                data.validation_clips,
+                "2 or more",
+            ),
             (
                 min(regularisation.penalty, regularisation.factor) >= 0,
                 "regularisation",

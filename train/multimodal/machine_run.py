@@ -1,4 +1,4 @@
-"""One pre-training from labels by machine: from a recipe, a data set and its labels to a run folder.
+"""One pre-training from labels by machine, from a recipe, a set and its labels to a run folder.
 
 It holds settings.json, metrics.jsonl, a checkpoint, model.safetensors (with the names of its
 classes, so that a clip student can begin with it), figures.json, pictures and report.md.

@@ -104,6 +104,4 @@ def recognise(
     order = np.argsort(-scores[labelled], axis=1, kind="stable")
     hits = np.take_along_axis(truth[labelled], order, axis=1) > 0.5
     top1, top5 = (float(hits[:, :n].any(1).mean()) for n in (1, 5))
-    return Recognition(
-        tuple(clip_ids), tuple(labels), scores, truth, top1, top5, tagging
-    )
+    return Recognition(tuple(clip_ids), tuple(labels), scores, truth, top1, top5, tagging)

@@ -125,4 +125,6 @@ def transfer_labeller(
         raise UsageError(f"{run}: is a run of a transfer, which has no teacher; leave it out")
     trained = load_transfer_run(run)
     trained.network.to(device)
-    return TransferLabeller(trained, Teacher(run.resolve().name, file_sha256(run / WEIGHTS)), device)
+    return TransferLabeller(
+        trained, Teacher(run.resolve().name, file_sha256(run / WEIGHTS)), device
+    )

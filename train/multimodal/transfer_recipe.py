@@ -126,7 +126,7 @@ class TransferRecipe:
         return self.transfer.learns == "all"
 
     def begun_with(self, model: AudioModel, front_end: FrontEnd) -> TransferRecipe:
-        """The same with the network of a pre-training run; ConfigError where it asks for another."""
+        """The same with a pre-training run's network; ConfigError where it asks for another."""
         if self.model.network not in ("", model.network):
             raise ConfigError(
                 f"{self.name}: model.network is {self.model.network}, but --init is a run of "

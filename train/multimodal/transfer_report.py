@@ -54,8 +54,8 @@ def write_transfer_report(
         "",
         recipe.source,
         "",
-        f"{ROWS[model.network]} of width {model.width:g}, {begun}: {counts['n_train']} clips{share} "
-        f"of {Path(settings['path']).name} ({data.kind}: {', '.join(data.train)}); "
+        f"{ROWS[model.network]} of width {model.width:g}, {begun}: {counts['n_train']} clips"
+        f"{share} of {Path(settings['path']).name} ({data.kind}: {', '.join(data.train)}); "
         f"{training.epochs} epochs, batches of {training.batch_size}, dropout "
         f"{recipe.transfer.dropout:g}. Code at {settings['git']}, torch {settings['torch']}, seed "
         f"{training.seed}.",

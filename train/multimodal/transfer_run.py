@@ -171,7 +171,9 @@ def train_transfer(
             "n_train": len(learnt),
             "n_listed": len(train.clips),
             "train": train.digest(),
-            **{name: {"n_clips": len(of.clips), "sha256": of.digest()} for name, of in held.items()},
+            **{
+                name: {"n_clips": len(of.clips), "sha256": of.digest()} for name, of in held.items()
+            },
         },
         "path": str(folder.resolve()),
         "recipe": recipe.without_places(),
@@ -245,8 +247,8 @@ def open_transfer_set(
     silent = [clip for clip in clips if not clip.has("audio")]
     if silent and not recipe.data.skip:
         raise InputError(
-            f"{lacks(silent[0], 'audio')}; so it is with {len(silent)} of the {len(clips)} clips of "
-            f"{', '.join(splits)}: data.problems=skip goes on without them"
+            f"{lacks(silent[0], 'audio')}; so it is with {len(silent)} of the {len(clips)} clips "
+            f"of {', '.join(splits)}: data.problems=skip goes on without them"
         )
     heard = open_seconds(
         clips, read.media, recipe.front_end, cache_folder(folder, FEATURES),
@@ -321,7 +323,9 @@ def _embedded(
     @torch.no_grad()
     def make(clip: MediaClip) -> FloatArray:
         seconds = of.heard.seconds(int(of.rows[number[clip.id]]))
-        embedding: FloatArray = network.embed(torch.from_numpy(seconds)[None].to(device))[0].cpu().numpy()
+        embedding: FloatArray = (
+            network.embed(torch.from_numpy(seconds)[None].to(device))[0].cpu().numpy()
+        )
         return embedding
 
     made_by = features_key("embeddings", weights)

@@ -163,10 +163,9 @@ def test_a_torn_line_is_done_again(clips, labelled, tmp_path, torn):
             raise KeyboardInterrupt
         return grey_scores(frames)
 
+    stopped = PictureModel(SEEING.teacher, GREYS, failing)
     with pytest.raises(KeyboardInterrupt):
-        label_clips(
-            clips, PictureModel(SEEING.teacher, GREYS, failing), HEARING, tmp_path, RULES, quiet=True
-        )
+        label_clips(clips, stopped, HEARING, tmp_path, RULES, quiet=True)
     (part,) = tmp_path.glob("*.part")
     with part.open("ab") as file:
         file.write(torn)
