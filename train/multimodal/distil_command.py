@@ -23,13 +23,13 @@ _DESCRIPTION = """\
 Writes soft labels: what a trained run says of the clips of a data set, by clip id and seconds. A
 student then learns from them beside its labels, and from several teachers' average.
 
-RUN is a run of a clip student (starter, finetune ...) or of yin2021 and its rows. Of the latter,
---network teacher takes the one that also sees, where the method has one. KIND is the layout of DIR
-(soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that was stopped
-goes on when the same command is given again.
+RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows, or of jia2019. Of
+yin2021, --network teacher takes the one that also sees, where the method has one. KIND is the
+layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that
+was stopped goes on when the same command is given again.
 
 Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, and
-up to five of what --heard-by hears and that reach a threshold, which leaves three on average.
+up to five of what --heard-by hears, with a threshold that leaves three on average.
 Networks learn sound from them (soundpost train jia2019_mobilenet_v2); nobody need have labelled the
 clips.
 

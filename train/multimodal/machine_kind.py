@@ -9,6 +9,7 @@ from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.machine_labeller import machine_labeller
 from soundpost.train.multimodal.machine_recipe import load_machine_recipe
 from soundpost.train.multimodal.machine_run import SCHEMA, train_machine
+from soundpost.train.recipe import ModelSettings
 from soundpost.train.run import choose_device
 
 
@@ -24,7 +25,12 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
         f"next: soundpost train jia2019_esc50 --data DIR --init {out} --out RUN --fold 1",
     ]
     if recipe.model.network == "mobilenet_v2":
-        changes = f" model.width={recipe.model.width:g}" if recipe.model.width != 1.0 else ""
+        model, usual = recipe.model, ModelSettings()
+        changes = "".join(
+            f" model.{name}={getattr(model, name):g}"
+            for name in ("width", "embedding_size")
+            if getattr(model, name) != getattr(usual, name)
+        )
         lines.append(f"  or: soundpost train finetune{changes} --data DIR --init {out} --out RUN")
     return Outcome({"validation": judged and judged.to_dict()}, tuple(lines))
 

@@ -59,7 +59,13 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         "--heard-threshold",
         type=float,
         metavar="P",
-        help="least score of a heard label (default: what leaves 3 a clip on average)",
+        help="least score of a heard label (default: what leaves --heard-per-clip)",
+    )
+    group.add_argument(
+        "--heard-per-clip",
+        type=float,
+        metavar="N",
+        help="heard labels of a clip on average, by which the threshold is chosen (default: 3)",
     )
     group.add_argument(
         "--pictures-per-second", type=float, metavar="N", help="shown to a network (default: 3)"
@@ -78,6 +84,10 @@ def wants_machine_labels(arguments: argparse.Namespace) -> bool:
             f"{arguments.run}: soft labels of a run and labels by machine (--seen-by, --heard-by) "
             "are two jobs; leave one of them out"
         )
+    if asked and arguments.heard_per_clip is not None and arguments.heard_threshold is not None:
+        raise UsageError("--heard-per-clip chooses the --heard-threshold; give one of them")
+    if asked and not (arguments.heard_per_clip is None or arguments.heard_per_clip > 0):
+        raise UsageError(f"--heard-per-clip {arguments.heard_per_clip:g}: expected more than 0")
     if asked and arguments.weights:
         raise UsageError("--weights is for RUN; give --seen-weights or --heard-weights")
     if not asked:
@@ -85,8 +95,8 @@ def wants_machine_labels(arguments: argparse.Namespace) -> bool:
             raise UsageError("give a RUN for soft labels, or --seen-by and --heard-by")
         for option in (
             *("seen_labels", "seen_weights", "seen_scores", "seen_threshold", "top_seen"),
-            *("heard_labels", "heard_weights", "heard_threshold", "top_heard"),
-            *("pictures_per_second", "n_folds", "folds"),
+            *("heard_labels", "heard_weights", "heard_threshold", "heard_per_clip"),
+            *("top_heard", "pictures_per_second", "n_folds", "folds"),
         ):
             if getattr(arguments, option) not in (None, ""):
                 raise UsageError(
@@ -103,6 +113,7 @@ def run_machine_labels(
     with interrupts_wait():
         from soundpost.train.multimodal.label_networks import open_audio, open_visual
         from soundpost.train.multimodal.labelling import label_clips
+        from soundpost.train.multimodal.machine_labels import AUDIO_LABELS_PER_CLIP
 
     rules = _rules(arguments)
     folds = parse_folds(arguments.folds) if arguments.folds else None
@@ -119,7 +130,8 @@ def run_machine_labels(
         )
     chosen = read.clips.of(*arguments.split) if arguments.split else read.clips
     if audio is not None and arguments.heard_threshold is None:
-        rules = _with_threshold(rules, arguments.out, chosen.clips, audio, read, quiet)
+        wanted = arguments.heard_per_clip or AUDIO_LABELS_PER_CLIP
+        rules = _with_threshold(rules, arguments.out, chosen.clips, audio, read, wanted, quiet)
     done = label_clips(
         chosen.clips, visual, audio, arguments.out, rules, media=read.media, folds=folds,
         quiet=quiet,
@@ -181,6 +193,7 @@ def _with_threshold(
     clips: Any,
     audio: Labeller,
     read: ReadSet,
+    wanted: float,
     quiet: bool,
 ) -> LabellingRules:
     """The rules with the threshold of labels that were begun, or one found from some clips."""
@@ -190,5 +203,7 @@ def _with_threshold(
 
     threshold = threshold_of(labels)
     if threshold is None:
-        threshold = find_audio_threshold(clips, audio, read.media, rules, quiet=quiet)
+        threshold = find_audio_threshold(
+            clips, audio, read.media, rules, wanted=wanted, quiet=quiet
+        )
     return replace(rules, audio_threshold=threshold)

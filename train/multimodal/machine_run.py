@@ -110,7 +110,7 @@ def train_machine(
     clips = open_labelled(recipe, folder, quiet=quiet)
     labels = class_names(clips.targets.classes)
     train = np.flatnonzero(~clips.validation)
-    held = np.flatnonzero(clips.validation)[: recipe.data.validation_clips]
+    held = _watched(clips, recipe.data.validation_clips)
     training = recipe.training
     torch.manual_seed(training.seed)
     network = audio_network(recipe.model, len(labels))
@@ -159,6 +159,20 @@ def train_machine(
     judged = judge() if len(held) else None
     write_machine_report(run, recipe, settings, network, judged)
     return judged
+
+
+def _watched(clips: LabelledClips, at_most: int) -> IntArray:
+    """Clips that the training is watched by; none where they all have the same labels."""
+    held = np.flatnonzero(clips.validation)[:at_most]
+    counts = clips.targets.all_labels(clips.labelled[held]).sum(0)
+    if len(held) and not ((counts > 0) & (counts < len(held))).any():
+        logger.warning(
+            "%d clips are kept for validation, and all have the same labels: the training is not "
+            "watched; set data.validation_share higher",
+            len(held),
+        )
+        return held[:0]
+    return held
 
 
 def open_labelled(recipe: MachineRecipe, folder: Path, *, quiet: bool) -> LabelledClips:

@@ -188,8 +188,9 @@ def train_transfer(
     if not recipe.learns_all:
         student = network.classifier
         network.to(device).eval()
+        made_by = (str(weights), recipe.front_end.hash())
         for name, of in (("train", train), *held.items()):
-            inputs[name] = _embedded(network, of, str(weights), folder, device, quiet)
+            inputs[name] = _embedded(network, of, made_by, folder, device, quiet)
     method = TransferLearning(student, recipe.transfer.l2)
 
     def judge(name: str) -> Recognition:
@@ -309,14 +310,14 @@ def _load_init(recipe: TransferRecipe, init: str | None) -> MachineRun | None:
 def _embedded(
     network: ClipNetwork,
     of: TransferSet,
-    weights: str,
+    made_by: tuple[str, str],
     folder: Path,
     device: torch.device,
     quiet: bool,
 ) -> InputsOf:
     """Embeddings of a set's clips by their numbers, made where they are not there yet.
 
-    weights : hash of the network's
+    made_by : what else than the clips decides them: hashes of the weights and of the front end
     """
     number = {clip.id: index for index, clip in enumerate(of.clips)}
 
@@ -328,9 +329,9 @@ def _embedded(
         )
         return embedding
 
-    made_by = features_key("embeddings", weights)
+    key = features_key("embeddings", *made_by)
     rows = open_rows(
-        of.clips, made_by, make, cache_folder(folder, FEATURES), title="embeddings", quiet=quiet
+        of.clips, key, make, cache_folder(folder, FEATURES), title="embeddings", quiet=quiet
     )
     found = same_length([rows[row] for row in range(len(of.clips))], of.seconds)
     return lambda clips: found[clips]

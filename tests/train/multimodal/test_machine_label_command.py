@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from soundpost.device.errors import InputError, UsageError
 from soundpost.train.backbones.download import file_sha256
+from soundpost.train.backbones.published import PUBLISHED
 from soundpost.train.backbones.vggish import VGGish, VGGishSettings
 from soundpost.train.datasets.segments import Folders
 from soundpost.train.multimodal import label_networks
@@ -150,12 +152,21 @@ def test_a_person_is_told_what_comes_next(tiny, vehicles, yin_run, tmp_path, cap
     assert {source for source, _ in targets.classes} == {"audio"}
 
 
-def test_vggish_hears_with_a_classifier_of_ones_own(label, things, tmp_path):
-    torch.manual_seed(0)
+@pytest.fixture
+def small_vggish(monkeypatch):
+    """Builds VGGish with few hidden units, which is taken for the published one."""
+
+    def build(n_classes):
+        torch.manual_seed(0)
+        return VGGish(n_classes, VGGishSettings(hidden_units=16))
+
+    monkeypatch.setitem(PUBLISHED, "vggish", replace(PUBLISHED["vggish"], build=build))
+    return build
+
+
+def test_vggish_hears_with_a_classifier_of_ones_own(label, things, small_vggish, tmp_path):
     weights = tmp_path / "vggish.safetensors"
-    network = VGGish(12, VGGishSettings())
-    # As small as it gets: the published shapes, but for the sake of time in half the digits.
-    save_file({name: value.half() for name, value in network.state_dict().items()}, weights)
+    save_file(small_vggish(12).state_dict(), weights)
     done = label(
         tmp_path / "labels", "--heard-weights", weights, "--heard-labels", things,
         "--split", "testing", heard_by="vggish",
@@ -178,12 +189,17 @@ def test_two_jobs_at_once_are_refused(tiny, vehicles, yin_run, tmp_path, things)
         tiny.run(COMMAND, *rest)
     with pytest.raises(UsageError, match="--top-seen is for labels by machine"):
         tiny.run(COMMAND, yin_run, "--top-seen", 3, *rest)
+    with pytest.raises(UsageError, match="give one of them"):
+        tiny.run(COMMAND, "--heard-by", yin_run, "--heard-per-clip", 2, "--heard-threshold", 0.5,
+                 *rest)  # fmt: skip
+    with pytest.raises(UsageError, match="--heard-per-clip 0: expected more than 0"):
+        tiny.run(COMMAND, "--heard-by", yin_run, "--heard-per-clip", 0, *rest)
     with pytest.raises(UsageError, match="--weights is for RUN"):
         tiny.run(COMMAND, "--heard-by", yin_run, "--weights", things, *rest)
     assert not (tmp_path / "s").exists()
 
 
-def test_networks_that_do_not_fit_are_named(yin_run, things, tmp_path):
+def test_networks_that_do_not_fit_are_named(yin_run, things, small_vggish, tmp_path):
     with pytest.raises(UsageError, match=r"--seen-by resnet: no such run or network; give a run's"):
         open_visual("resnet", things, "", CPU)
     with pytest.raises(UsageError, match="--heard-by resnet50: no such run or network"):
@@ -196,10 +212,8 @@ def test_networks_that_do_not_fit_are_named(yin_run, things, tmp_path):
         open_visual(str(yin_run), None, "", CPU)
     with pytest.raises(UsageError, match="its published weights end at the embedding"):
         open_audio("vggish", things, "", CPU)
-    torch.manual_seed(0)
     published = tmp_path / "published.safetensors"
-    state = VGGish(None).state_dict()
-    save_file({name: value.half() for name, value in state.items()}, published)
+    save_file(small_vggish(None).state_dict(), published)
     with pytest.raises(InputError, match=r"classifier\.weight is missing"):
         open_audio("vggish", things, str(published), CPU)
 

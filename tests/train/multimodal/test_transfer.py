@@ -9,8 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from soundpost.device.errors import InputError
 from soundpost.train.multimodal.audio_networks import AudioModel, audio_network, without_classifier
 from soundpost.train.multimodal.fitting import FitSettings, fit_method
+from soundpost.train.multimodal.method import train_step
 from soundpost.train.multimodal.transfer import (
     ClipNetwork,
+    TransferBatch,
     TransferBatches,
     TransferClassifier,
     TransferLearning,
@@ -51,14 +53,20 @@ def test_shorter_clips_are_repeated_and_longer_ones_cut():
     assert_array_equal(same_length([rows], 7)[0, :, 0], [0, 2, 4, 0, 2, 4, 0])
 
 
-def test_the_fit_is_that_of_logistic_regression(tmp_path):
+def test_the_fit_is_that_of_logistic_regression():
     # Two sigmoid classes without dropout. Ours: mean over 60 clips and 2 classes, plus half of l2
     # times the squares of the weights; theirs: C times the sum, plus half of the same squares.
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 2, 3)).astype(np.float32)
     y = (x[:, 0, :2] + rng.standard_normal((60, 2)) > 0).astype(np.float32)
-    network = fit(tmp_path, x, y, 2, dropout=0.0, l2=0.02, learning_rate=0.1, decay=0.985,
-                  epochs=300)  # fmt: skip
+    network = TransferClassifier(2, 2, 0.0, 3)
+    method = TransferLearning(network, l2=0.02)
+    (stage,) = method.stages
+    optimiser = torch.optim.Adam(method.begin(stage), lr=0.1)
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.985)
+    for _ in range(400):
+        train_step(method, TransferBatch(*map(torch.from_numpy, (x, y))), stage, optimiser)
+        decay.step()
     weight = network.classifier.weight.detach().numpy()
     bias = network.classifier.bias.detach().numpy()
     for k in range(2):
