@@ -75,19 +75,21 @@ class Recognition:
             return self
         kept = np.sort(np.argsort(-self.truth.sum(0), kind="stable")[:_MOST_LABELS])
         names = tuple(self.labels[k] for k in kept)
-        tables = {
-            name: {label: of[label] for label in names if label in of}
-            for name, of in (
-                ("average_precision", self.tagging.average_precision),
-                ("auc", self.tagging.auc),
-            )
-        }
+        tagging = dataclasses.replace(
+            self.tagging,
+            average_precision={
+                name: self.tagging.average_precision[name]
+                for name in names
+                if name in self.tagging.average_precision
+            },
+            auc={name: self.tagging.auc[name] for name in names if name in self.tagging.auc},
+        )
         return dataclasses.replace(
             self,
             labels=names,
             scores=self.scores[:, kept],
             truth=self.truth[:, kept],
-            tagging=dataclasses.replace(self.tagging, **tables),
+            tagging=tagging,
         )
 
 

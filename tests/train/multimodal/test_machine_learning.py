@@ -144,9 +144,9 @@ def test_the_gradient_of_the_penalty_is_that_of_weight_decay():
 
 @pytest.mark.parametrize(("factor", "falls"), [(1.0, True), (RegularisationSettings.factor, False)])
 def test_the_printed_penalty_alone_lets_kernels_fall_to_zero(factor, falls):
-    # With Adam at 1e-4 a kernel that only the penalty moves falls by 1e-4 a step, whatever the
-    # rest of the loss is: kernels of VGGish's hidden layers, of deviation sqrt(2 / n), in some
-    # hundred steps.
+    # Where the penalty's gradient is the larger one, Adam takes its step from every element,
+    # whatever else the loss says: at 1e-4 those of VGGish's hidden layers, of a deviation of
+    # sqrt(2 / 4096), are gone in some hundred steps. Here a step is as much larger as they are.
     torch.manual_seed(0)
     network = audio_network(AudioModel("vggish", 0.02, embedding_size=4), 3)
     layer = network.embeddings[2]
@@ -154,7 +154,7 @@ def test_the_printed_penalty_alone_lets_kernels_fall_to_zero(factor, falls):
     optimiser = torch.optim.Adam(method.begin(method.stages[0]), lr=1e-2)
     batch = PatchBatch(torch.randn(4, 1, 100, 64), (torch.rand(4, 3) < 0.5).float())
     before = float(layer.weight.detach().norm())
-    for _ in range(40):
+    for _ in range(60):
         train_step(method, batch, method.stages[0], optimiser)
     after = float(layer.weight.detach().norm())
     assert (after < before / 10) == falls
