@@ -144,6 +144,31 @@ KNOWN: dict[str, dict[str, str | None]] = {
             "soundpost scene render scene.toml --out scene.wav"
         ),
     },
+    "Teachers that see": {
+        "soundpost dataset world small --data esc50 --out world": (
+            "soundpost dataset world tiny.toml --data esc50 --out world --workers 1 --quiet"
+        ),
+        "soundpost dataset pictures --out pictures": (
+            "soundpost dataset pictures --out pictures --train 1 --validation 1 --height-px 96 "
+            "--quiet"
+        ),
+        "soundpost train pictures --data pictures --out runs/eye": (
+            "soundpost train pictures --data pictures --out runs/eye --device cpu --threads 1 "
+            "--quiet training.epochs=1"
+        ),
+        "soundpost train world_yin2021 --data world --out runs/yin": (
+            "soundpost train world_yin2021 --data world --out runs/yin --device cpu --threads 1 "
+            "--quiet training.epochs=1 data.validation=[] data.seconds=1 training.bfloat16=false"
+        ),
+        "soundpost evaluate runs/yin --data world": (
+            "soundpost evaluate runs/yin --data world --device cpu"
+        ),
+        "soundpost distil runs/yin --data world --kind world --network teacher --split train "
+        "--out soft": (
+            "soundpost distil runs/yin --data world --kind world --network teacher --split train "
+            "--out soft --device cpu"
+        ),
+    },
     "Know when it began and when it ended": {
         "soundpost soundscapes esc50_scenes --data esc50 --out scenes": (
             "soundpost soundscapes test.toml --data event_clips --out scenes --quiet"
@@ -532,6 +557,25 @@ def test_data_sets_and_scenes(reader: Reader) -> None:
     assert "dog" in told["soundpost dataset show esc50 ESC-50"]
     info = soundfile.info(reader.folder / "scene.wav")
     assert (info.channels, info.samplerate, info.frames) == (128, 16_000, 32_000)
+
+
+def test_teachers_that_see(reader: Reader) -> None:
+    path = ROOT / "tests" / "train" / "datasets" / "world_clips.py"
+    specification = spec_from_file_location("world_clips", path)
+    assert specification is not None
+    assert specification.loader is not None
+    made = module_from_spec(specification)
+    specification.loader.exec_module(made)
+    (reader.folder / "tiny.toml").write_text(made.SETTINGS, encoding="utf-8")
+    (reader.folder / "esc50").mkdir()
+    made.write_world_clips(reader.folder / "esc50")
+    told = reader.follow("Teachers that see")
+    judged = told["soundpost evaluate runs/yin --data world"]
+    assert re.search(r"^8 clips: mAP 0\.\d{4}", judged, re.MULTILINE)
+    report = (reader.folder / "runs" / "yin" / "report.md").read_text(encoding="utf-8")
+    assert f"mAP | {re.search(r'mAP (0.[0-9]{4})', judged)[1]}" in report  # type: ignore[index]
+    distilled = next(text for command, text in told.items() if "distil" in command)
+    assert "soft labels of 8 clips, 8 of them new" in distilled
 
 
 def make_clips(folder: Path) -> None:

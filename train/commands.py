@@ -16,6 +16,7 @@ from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.command import KIND_NAMES
 from soundpost.train.ours import path_of_ours
 
 if TYPE_CHECKING:
@@ -29,14 +30,19 @@ holds clips.csv with the columns filename,label,fold (and, if you have them, gro
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
-as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on), which learn from sound
-and video, DIR holds a data set's tables as published: set data.kind and the splits (soundpost
-dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
-acoustic images, sound and pictures in the layout of `actions`. jia2019_mobilenet_v2 and the like
-learn from labels by machine (soundpost distil --seen-by ... --heard-by ...), which data.labels
-names; jia2019_esc50 and the like put a classifier on such a run's embeddings (--init RUN), and
-jia2019_esc50_scratch learns the same network from the labels of DIR alone. A killed run goes on
-where it stopped when the same command is given again.
+as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
+yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
+published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
+the layout of `actions`. jia2019_mobilenet_v2 and the like learn from labels by machine (soundpost
+distil --seen-by ... --heard-by ...), which data.labels names; jia2019_esc50 and the like put a
+classifier on such a run's embeddings (--init RUN), and jia2019_esc50_scratch learns the same
+network from the labels of DIR alone. A killed run goes on where it stopped when the same command is
+given again.
+
+Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
+larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed
+and masked (--live-teacher).
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -45,12 +51,14 @@ examples:
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
+  soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
   soundpost train jia2019_mobilenet_v2 --data videos --out runs/jia data.labels=labels
   soundpost train jia2019_esc50 --data esc50 --init runs/jia --out runs/esc50_1 --fold 1
   soundpost train finetune --data my_clips --init runs/jia --out runs/mine
+  soundpost train esc50_taught --data clips --out runs/taught --live-teacher runs/teacher
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
 report.md. Next: soundpost export RUN --out my.bundle
@@ -78,6 +86,15 @@ as test or validation; of several runs (three seeds, as published) the scores ar
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
   soundpost evaluate runs/esc50_1 --data esc50
+
+Runs of perez2020 are judged on what their recipes hold out, in the scenario of training and in the
+others. Of several runs (scenarios, seeds, networks) there is a table beside the published figures;
+without --data it has the figures that the runs wrote. --layers judges what each layer of a student
+is worth on another labelled set, by k-NN and SVM.
+
+  soundpost evaluate runs/hear --data actions
+  soundpost evaluate runs/hear_1 runs/hear_2 runs/taught_1 runs/taught_2 --out table
+  soundpost evaluate runs/hear --layers --data dcase18 --kind scenes --out table
 """
 
 
@@ -104,8 +121,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STORE",
-        help="for clip students: learn also from what `soundpost distil` wrote; several are "
-        "averaged",
+        help="for clip students and streaming: learn from what `soundpost distil` wrote, beside "
+        "the labels; several are averaged",
+    )
+    parser.add_argument(
+        "--live-teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="for clip students: learn also from what this run of clips hears in each window that "
+        "the student hears; several are averaged",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
@@ -141,13 +167,31 @@ def _tell(outcome: Outcome, as_json: bool) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="RUN|BUNDLE", help="one, or several runs of yin2021"
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN|BUNDLE",
+        help="one, or several runs of yin2021 or of perez2020",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled clips")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled clips; runs of perez2020 do without"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table, of runs of perez2020"
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="judge the layers of a student of perez2020"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=KIND_NAMES,
+        metavar="KIND",
+        help=f"layout of DIR, for --layers: {', '.join(KIND_NAMES)}",
+    )
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
+        "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
@@ -186,12 +230,19 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
-        from soundpost.train.kinds import kind_of_run
+        from soundpost.train.evaluate_options import refuse
+        from soundpost.train.kinds import JUDGED_WITH, kind_of_run
         from soundpost.train.run import schema_of
 
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    judged_with = frozenset[str]() if kind is None else kind.judges_with
+    refuse(
+        arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)
+    )
+    if arguments.data is None and (kind is None or kind.needs_data):
+        raise UsageError(f"--data is missing: give the labelled clips that {first} is judged on")
     if kind is not None and kind.evaluate is not None:
         return _tell(kind.evaluate(arguments), arguments.json)
     with interrupts_wait():

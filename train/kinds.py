@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # model.kind of a recipe, and where its family stands: module and name.
 _FAMILIES: Final = {
     "mobilenet_v2": "soundpost.train.clip_kind:CLIPS",
+    "audio_cnn": "soundpost.train.clip_kind:CLIPS",
+    "audio_resnet": "soundpost.train.clip_kind:CLIPS",
+    "vggish": "soundpost.train.clip_kind:CLIPS",
     "pts": "soundpost.train.sed.scene_kinds:DETECTION",
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
@@ -32,6 +35,7 @@ _FAMILIES: Final = {
     "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
     "machine_labels": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
     "transfer": "soundpost.train.multimodal.transfer_kind:TRANSFER",
+    "li2018": "soundpost.train.multimodal.fusion_kind:FUSION",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {
@@ -39,7 +43,10 @@ OPTIONS: Final = {
     "init": "--init FROM",
     "teacher": "--teacher RUN",
     "soft_labels": "--soft-labels STORE",
+    "live_teacher": "--live-teacher RUN",
 }
+# Options of `soundpost evaluate` that are some family's alone.
+JUDGED_WITH: Final = ("layers", "kind", "out")
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class RunKind:
     train : of the parsed options of `soundpost train` and the recipe's path
     evaluate : of the parsed options of `soundpost evaluate`, whose first model is one of its runs;
         None where models of this family are not judged by run
+    judges_with : keys of JUDGED_WITH that evaluate takes; needs_data : whether it must have --data
     labeller : of a run, the name of its network ("student" or "teacher"), a device, the file of its
         visual backbone's weights or "", and whether to be quiet; None where its runs have nothing
         to say of clips
@@ -72,6 +80,8 @@ class RunKind:
     takes: frozenset[str]
     train: Callable[[argparse.Namespace, Path], Outcome]
     evaluate: Callable[[argparse.Namespace], Outcome] | None = None
+    judges_with: frozenset[str] = frozenset()
+    needs_data: bool = True
     labeller: Callable[[Path, str, torch.device, str, bool], Labeller] | None = None
     instead: dict[str, str] = field(default_factory=dict)
 

@@ -17,7 +17,8 @@ def path_of_ours(name: str, package: str, what: str) -> Path:
     what : the file is, in the message of the UsageError where there is no such name
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
+    # A folder may be called like a recipe: the data set that it learns from, for example.
+    if path.suffix == ".toml" or path.is_file():
         return path
     ours = resources.files(package)
     found = Path(str(ours / f"{name}.toml"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from soundpost.device.errors import UsageError
 from soundpost.train.backbones.dualcamnet import FEATURES, HIDDEN_UNITS, DualCamNet
 from soundpost.train.backbones.resnet import ResNet
+from soundpost.train.backbones.scaling import scaled
 
 # Of ResNet-50.
 VISUAL_EMBEDDING = 2048
@@ -26,20 +27,30 @@ class AVNet(nn.Module):
 
     n_classes : 14 actions as published
     trunk : trained ResNet-50, kept as it is, for input as frames; None for input as embeddings
+    picture_size : elements of an embedding; those of the trunk where there is one
+    width : factor on all channels but those of the inputs; 1 as published
     """
 
-    def __init__(self, n_classes: int = 14, trunk: ResNet | None = None) -> None:
+    def __init__(
+        self,
+        n_classes: int = 14,
+        trunk: ResNet | None = None,
+        *,
+        picture_size: int = VISUAL_EMBEDDING,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         self.trunk = trunk
-        width = VISUAL_EMBEDDING if trunk is None else trunk.embedding_size
+        self.picture_size = picture_size if trunk is None else trunk.embedding_size
         if trunk is not None:
             trunk.requires_grad_(False).eval()
-        self.visual = nn.Linear(width, FEATURES)
-        self.acoustic = DualCamNet(n_classes)
+        features, hidden = scaled(FEATURES, width), scaled(HIDDEN_UNITS, width)
+        self.visual = nn.Linear(self.picture_size, features)
+        self.acoustic = DualCamNet(n_classes, width=width)
         # Only DualCamNet's features are used, not its own scores.
         del self.acoustic.full2, self.acoustic.full3
-        self.fc1 = nn.Linear(2 * FEATURES, HIDDEN_UNITS)
-        self.fc2 = nn.Linear(HIDDEN_UNITS, n_classes)
+        self.fc1 = nn.Linear(2 * features, hidden)
+        self.fc2 = nn.Linear(hidden, n_classes)
         self.relu = nn.ReLU()
 
     def train(self, mode: bool = True) -> AVNet:
@@ -50,12 +61,12 @@ class AVNet(nn.Module):
         return self
 
     def visual_features(self, visual: Tensor) -> Tensor:
-        """Frames or their embeddings to (n_clips, n_frames, 1024); see forward."""
+        """Frames or their embeddings to (n_clips, n_frames, 1024 * width); see forward."""
         if visual.dim() == 5:
             if self.trunk is None:
                 raise UsageError(
                     "this AVNet was made without a ResNet-50: give it the embeddings of the "
-                    f"frames, (n_clips, n_frames, {VISUAL_EMBEDDING}), or make it with a trunk"
+                    f"frames, (n_clips, n_frames, {self.picture_size}), or make it with a trunk"
                 )
             with torch.no_grad():
                 vectors = self.trunk.embed(visual.flatten(0, 1))
@@ -69,7 +80,7 @@ class AVNet(nn.Module):
         Parameters
         ----------
         visual : (n_clips, n_frames, 3, height, width) normalised frames, or
-            (n_clips, n_frames, 2048) their embeddings by ResNet-50
+            (n_clips, n_frames, picture_size) their embeddings by ResNet-50
         images : (n_clips, n_frames, 36, 48, n_mfcc) acoustic images of the same moments
 
         Returns

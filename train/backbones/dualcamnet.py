@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from soundpost.train.backbones.scaling import scaled
+
 FRAMES = 12
 IMAGE_SIZE = (36, 48)
 N_MFCC = 12
@@ -31,9 +33,16 @@ class DualCamNet(nn.Module):
     n_classes : 14 actions as published
     n_mfcc : values of each direction
     dropout : probability on the features while training (keep probability 0.5 in the code)
+    width : factor on all channels but those of the images; 1 as published
     """
 
-    def __init__(self, n_classes: int = 14, n_mfcc: int = N_MFCC, dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        n_classes: int = 14,
+        n_mfcc: int = N_MFCC,
+        dropout: float = 0.5,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(
             n_mfcc, n_mfcc, (TEMPORAL_KERNEL, 1, 1), padding=(TEMPORAL_KERNEL // 2, 0, 0)
@@ -41,7 +50,7 @@ class DualCamNet(nn.Module):
         self.relu = nn.ReLU()
         layers: list[nn.Module] = []
         channels = n_mfcc
-        for c in CHANNELS:
+        for c in (scaled(c, width) for c in CHANNELS):
             # No bias: the batch normalisation after it has one.
             layers += [
                 nn.Conv2d(channels, c, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2, bias=False),
@@ -51,10 +60,11 @@ class DualCamNet(nn.Module):
             ]
             channels = c
         self.spatial = nn.Sequential(*layers)
-        self.full1 = nn.Conv2d(channels, FEATURES, LAST_MAP)
+        self.embedding_size, hidden = scaled(FEATURES, width), scaled(HIDDEN_UNITS, width)
+        self.full1 = nn.Conv2d(channels, self.embedding_size, LAST_MAP)
         self.dropout = nn.Dropout(dropout)
-        self.full2 = nn.Linear(FEATURES, HIDDEN_UNITS)
-        self.full3 = nn.Linear(HIDDEN_UNITS, n_classes)
+        self.full2 = nn.Linear(self.embedding_size, hidden)
+        self.full3 = nn.Linear(hidden, n_classes)
 
     def maps(self, images: Tensor) -> Tensor:
         """The last map of each image: (n_clips, n_frames, 36, 48, n_mfcc) to (…, 64, 9, 12).
@@ -66,10 +76,10 @@ class DualCamNet(nn.Module):
         return maps.view(*images.shape[:2], *maps.shape[1:])
 
     def embed(self, images: Tensor) -> Tensor:
-        """(n_clips, n_frames, 36, 48, n_mfcc) to (n_clips, n_frames, 1024)."""
+        """(n_clips, n_frames, 36, 48, n_mfcc) to (n_clips, n_frames, embedding_size)."""
         maps = self.maps(images)
         features: Tensor = self.relu(self.full1(maps.flatten(0, 1)))
-        return features.view(*maps.shape[:2], FEATURES)
+        return features.view(*maps.shape[:2], self.embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores before the softmax, averaged over the images.

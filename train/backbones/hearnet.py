@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from soundpost.device.errors import InputError
+from soundpost.train.backbones.scaling import scaled
 
 WINDOW_LENGTH = 440
 HOP_LENGTH = 220
@@ -84,21 +85,23 @@ class HearNet(nn.Module):
     """Normalised spectrograms to one score for each class and clip.
 
     n_classes : 14 actions as published
+    width : factor on all channels but those of the spectrogram; 1 as published
     """
 
-    embedding_size = FEATURES
-
-    def __init__(self, n_classes: int = 14) -> None:
+    def __init__(self, n_classes: int = 14, width: float = 1.0) -> None:
         super().__init__()
-        sizes = (N_BINS, *CHANNELS)
+        self.embedding_size = scaled(FEATURES, width)
+        channels = [scaled(c, width) for c in CHANNELS]
+        sizes = (N_BINS, *channels)
         self.conv1, self.conv2, self.conv3 = (
             nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2)
-            for c_in, c_out, kernel in zip(sizes, CHANNELS, KERNELS, strict=False)
+            for c_in, c_out, kernel in zip(sizes, channels, KERNELS, strict=False)
         )
-        self.conv4 = nn.Conv1d(CHANNELS[-1], FEATURES, LAST_KERNEL)
-        self.conv5 = nn.Conv1d(FEATURES, FEATURES, 1)
-        self.fc1 = nn.Conv1d(FEATURES, HIDDEN_UNITS, 1)
-        self.fc2 = nn.Conv1d(HIDDEN_UNITS, n_classes, 1)
+        hidden = scaled(HIDDEN_UNITS, width)
+        self.conv4 = nn.Conv1d(channels[-1], self.embedding_size, LAST_KERNEL)
+        self.conv5 = nn.Conv1d(self.embedding_size, self.embedding_size, 1)
+        self.fc1 = nn.Conv1d(self.embedding_size, hidden, 1)
+        self.fc2 = nn.Conv1d(hidden, n_classes, 1)
         self.pool = nn.MaxPool1d(POOL)
         self.relu = nn.ReLU()
 

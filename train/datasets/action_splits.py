@@ -1,18 +1,23 @@
-"""Who learns from which seconds of the acoustic-image action set: 80/10/10, and across scenarios.
+"""Who learns from which seconds of the acoustic-image action set, and across its scenarios.
 
 The authors cut the first 30 s of every recording into parts of 10 s, shuffle the parts and take
 80 % for training and 10 % for validation (their published code; the paper states the shares alone).
 Parts of one recording then stand on both sides, which is how the published figures came about:
-`by="recording"` keeps a recording together. Across scenarios, a network that was trained on one is
-tested on all data of each other. A part that is not complete is left out; the authors' code begins
-a recording again where it is shorter than 30 s, which no published one should be.
+`by="part"`. "recording" draws whole recordings instead, and "subject" holds out whole subjects, who
+are named and not drawn. Across scenarios, a network that was trained on one is tested on all data
+of each other; with "subject", on what the test subjects do there alone. A person acts alike
+everywhere, and in a generated world a subject's sources are clips of their own, which are heard in
+every scenario: what the training subjects do elsewhere has been heard before.
+
+A part that is not complete is left out; the authors' code begins a recording again where it is
+shorter than 30 s, which no published one should be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +26,10 @@ from soundpost.train.datasets.acoustic_actions import ActionRecording, ActionSet
 from soundpost.train.datasets.action_files import FRAMES_PER_SECOND
 
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
+SplitBy = Literal["part", "recording", "subject"]
+SPLIT_BY: Final[tuple[SplitBy, ...]] = ("part", "recording", "subject")
+Side = Literal["train", "validation", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,17 +48,18 @@ class ActionPart:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Parts to learn from, to choose by and to judge on."""
+class Split(Generic[T]):
+    """What to learn from, to choose by and to judge on: clips, or their numbers."""
 
-    train: tuple[ActionPart, ...]
-    validation: tuple[ActionPart, ...]
-    test: tuple[ActionPart, ...]
+    train: T
+    validation: T
+    test: T
 
 
-def action_parts(
-    actions: ActionSet, seconds: float = 10.0, limit_s: float | None = 30.0
-) -> tuple[ActionPart, ...]:
+Parts = tuple[ActionPart, ...]
+
+
+def action_parts(actions: ActionSet, seconds: float = 10.0, limit_s: float | None = 30.0) -> Parts:
     """Parts of equal length of every recording, in the set's order.
 
     limit_s : of a recording only its first seconds count, so that long ones weigh no more; None for
@@ -75,48 +85,81 @@ def action_parts(
     return tuple(found)
 
 
-def split_parts(
-    parts: Sequence[ActionPart], seed: int, by: Literal["part", "recording"] = "part"
-) -> Split:
-    """80 % to train, 10 % to validate, the rest to test, drawn by a seed.
+def draw_sides(keys: Sequence[str], seed: int) -> list[Side]:
+    """Which side each stands on: of what has one key, all on the same.
 
-    by : what is drawn: a part as published, or a recording with all of its parts
+    Of the keys, 80 % are drawn to train, 10 % to validate and the rest to test.
     """
-    keys = [part.id if by == "part" else part.recording.id for part in parts]
     units = list(dict.fromkeys(keys))
     order = np.random.default_rng(seed).permutation(len(units))
     n_train = int(TRAIN_SHARE * len(units))
     n_held = n_train + int(VALIDATION_SHARE * len(units))
-    side = {
+    side: dict[str, Side] = {
         units[unit]: "train" if place < n_train else "validation" if place < n_held else "test"
         for place, unit in enumerate(order)
     }
-
-    def of(name: str) -> tuple[ActionPart, ...]:
-        return tuple(part for part, key in zip(parts, keys, strict=True) if side[key] == name)
-
-    return Split(of("train"), of("validation"), of("test"))
+    return [side[key] for key in keys]
 
 
-def cross_scenario(
-    parts: Sequence[ActionPart],
-    location: int,
-    seed: int,
-    by: Literal["part", "recording"] = "part",
-) -> tuple[Split, dict[int, tuple[ActionPart, ...]]]:
-    """One scenario split to learn from, and all parts of each other one to be judged on.
+@dataclass(frozen=True)
+class SplitRule:
+    """How parts are split.
 
-    Raises InputError where the scenario has no parts.
+    by : what is held out
+    seed : of what is drawn
+    validation_subjects, test_subjects : numbers, for "subject"
     """
-    there = sorted({part.recording.location for part in parts})
-    if location not in there:
-        raise InputError(
-            f"location {location} has no parts; expected one of {', '.join(map(str, there))}"
-        )
-    own = [part for part in parts if part.recording.location == location]
-    others = {
-        other: tuple(part for part in parts if part.recording.location == other)
-        for other in there
-        if other != location
-    }
-    return split_parts(own, seed, by), others
+
+    by: SplitBy = "part"
+    seed: int = 0
+    validation_subjects: tuple[int, ...] = ()
+    test_subjects: tuple[int, ...] = ()
+
+    def split(self, parts: Sequence[ActionPart]) -> Split[Parts]:
+        """Parts of one scenario or of all together; InputError where a subject has none."""
+        sides = self._sides(parts)
+
+        def of(name: Side) -> Parts:
+            return tuple(part for part, side in zip(parts, sides, strict=True) if side == name)
+
+        return Split(of("train"), of("validation"), of("test"))
+
+    def across(
+        self, parts: Sequence[ActionPart], location: int
+    ) -> tuple[Split[Parts], dict[int, Parts]]:
+        """One scenario split, and of each other one what its network is judged on there.
+
+        Raises InputError where the scenario has no parts, or a subject has none in one.
+        """
+        there = sorted({part.recording.location for part in parts})
+        if location not in there:
+            raise InputError(
+                f"location {location} has no parts; expected one of {', '.join(map(str, there))}"
+            )
+        of = {
+            place: tuple(part for part in parts if part.recording.location == place)
+            for place in there
+        }
+        own = self.split(of.pop(location))
+        if self.by == "subject":
+            return own, {place: self.split(others).test for place, others in of.items()}
+        return own, of
+
+    def _sides(self, parts: Sequence[ActionPart]) -> list[Side]:
+        if self.by == "part":
+            return draw_sides([part.id for part in parts], self.seed)
+        if self.by == "recording":
+            return draw_sides([part.recording.id for part in parts], self.seed)
+        subjects = [part.recording.subject for part in parts]
+        for subject in (*self.validation_subjects, *self.test_subjects):
+            if subject not in subjects:
+                there = ", ".join(map(str, sorted(set(subjects))))
+                raise InputError(f"subject {subject} has no parts; expected some of {there}")
+        return [
+            "test"
+            if subject in self.test_subjects
+            else "validation"
+            if subject in self.validation_subjects
+            else "train"
+            for subject in subjects
+        ]

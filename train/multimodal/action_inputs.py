@@ -2,7 +2,8 @@
 
 A clip is a second for teachers, five for students, cut from the parts that are drawn for training
 and test. Rows are made of all clips of a set, so that every scenario and seed finds them made:
-acoustic images and embeddings in two bytes a number, waveforms in four.
+acoustic images and embeddings in two bytes a number, waveforms in four, and of pictures the five
+that Temporal ResNet-50 looks at, resized and cropped, in one.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from soundpost.device.errors import InputError
+from soundpost.train.backbones.frame_input import crop_frames
+from soundpost.train.backbones.temporal_resnet import spread_frames
 from soundpost.train.backbones.waveform import student_waveform
 from soundpost.train.datasets.acoustic_actions import ActionSet
 from soundpost.train.datasets.action_files import FRAMES_PER_SECOND, RATE_HZ
 from soundpost.train.datasets.action_splits import ActionPart
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_cache import RowCache, open_rows
-from soundpost.train.multimodal.action_networks import InputKind
+from soundpost.train.multimodal.action_networks import InputKind, as_input, frame_input
 from soundpost.train.multimodal.fitting import to_device
 from soundpost.train.multimodal.generalised import ActionBatch, mean_logits
 from soundpost.train.multimodal.tagging_features import VisualInput
@@ -60,7 +63,8 @@ class ActionClips:
     """Clips of a set with their rows.
 
     targets : (n_clips,) places of their actions in the set's list
-    rows : by kind, (n_frames, 36, 48, 12), (n_frames, embedding_size) or (110250,) each
+    rows : by kind, (n_frames, 36, 48, 12), (n_frames, embedding_size), (5, 3, side, side) or
+        (110250,) each
     """
 
     clips: tuple[ActionPart, ...]
@@ -82,9 +86,9 @@ class ActionClips:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def inputs(self, numbers: IntArray, kinds: Sequence[InputKind]) -> tuple[Tensor, ...]:
-        """What a network takes of some clips, float32."""
+        """What a network takes of some clips: float32, frames uint8."""
         chosen = numbers.tolist()
-        return tuple(torch.from_numpy(self.rows[kind].stack(chosen)).float() for kind in kinds)
+        return tuple(as_input(torch.from_numpy(self.rows[kind].stack(chosen))) for kind in kinds)
 
 
 def open_action_clips(
@@ -95,11 +99,13 @@ def open_action_clips(
     folder: Path,
     *,
     visual: VisualInput | None = None,
+    frame_px: int = 224,
     quiet: bool = False,
 ) -> ActionClips:
     """Clips of some parts, their rows made where they are not there yet.
 
     visual : how pictures become vectors, where they are wanted
+    frame_px : side of frames, where they are wanted
 
     Raises InputError where a file is missing or broken, or a part is shorter than a clip.
     """
@@ -116,6 +122,12 @@ def open_action_clips(
         clip = by_id[media.id]
         return _half(visual.vectors(clip.recording.load_pictures(clip.first, clip.n_frames)))
 
+    def frames(media: MediaClip) -> NDArray[np.uint8]:
+        clip = by_id[media.id]
+        shown = [clip.first + i for i in spread_frames(clip.n_frames)]
+        pictures = np.concatenate([clip.recording.load_pictures(i, 1) for i in shown])
+        return crop_frames(torch.from_numpy(pictures), frame_input(frame_px)).numpy()
+
     def sound(media: MediaClip) -> NDArray[np.float32]:
         clip = by_id[media.id]
         samples = clip.recording.load_audio(clip.first, clip.n_frames, microphone, actions.settings)
@@ -124,11 +136,13 @@ def open_action_clips(
     makers: dict[InputKind, Callable[[MediaClip], NDArray[Any]]] = {
         "images": images,
         "pictures": pictures,
+        "frames": frames,
         "sound": sound,
     }
     made_by = {
         "images": "",
         "pictures": visual.backbone.fingerprint() if visual else "",
+        "frames": str(frame_px),
         "sound": str(microphone),
     }
     rows = {
@@ -154,7 +168,7 @@ def _media(clip: ActionPart, kind: InputKind) -> MediaClip:
     return MediaClip(
         clip.id,
         recording.audio if kind == "sound" else None,
-        recording.video if kind == "pictures" else None,
+        recording.video if kind in ("pictures", "frames") else None,
         (),
         "",
         begin_s,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 from soundpost.device.errors import ConfigError
-from soundpost.train.multimodal.action_networks import INPUTS, STUDENTS, TEACHER_CLIP_S
+from soundpost.train.datasets.action_splits import SPLIT_BY, SplitBy, SplitRule
+from soundpost.train.datasets.world_subjects import held_out_subjects
+from soundpost.train.multimodal.action_networks import (
+    INPUTS,
+    SCALABLE,
+    STUDENTS,
+    TEACHER_CLIP_S,
+    NetworkSettings,
+)
 from soundpost.train.multimodal.fitting import FitSettings
 from soundpost.train.multimodal.generalised import GeneralisedSettings
 from soundpost.train.recipe import build_settings, check_all, read_tables
@@ -18,14 +26,26 @@ from soundpost.train.recipe import build_settings, check_all, read_tables
 KIND = "actions"
 # Of data.location: every scenario together.
 ALL = 0
+# Networks that begin with published weights, and go on to change them.
+STARTS: Final = {"temporal_resnet50": "resnet50", "soundnet5": "soundnet5"}
+# Whether it is right, key, found, expected: see check_all.
+_Checks = list[tuple[bool, str, object, str]]
 
 
 @dataclass(frozen=True)
 class ActionModel:
-    """network : one of action_networks.INPUTS."""
+    """network : one of action_networks.INPUTS.
+
+    width : factor on its channels, 1 as published; narrower ones are for two cores
+    frame_px : side of what Temporal ResNet-50 sees of a picture, 224 as published
+    learns : of Temporal ResNet-50, "new" or "all" (action_networks.py)
+    """
 
     kind: str = KIND
     network: str = "hearnet"
+    width: float = 1.0
+    frame_px: int = 224
+    learns: str = "new"
 
 
 @dataclass(frozen=True)
@@ -33,11 +53,13 @@ class ActionData:
     """What is learnt from and judged on (datasets/action_splits.py).
 
     location : scenario to train in, from 1; 0 for all of them. What is trained in one is judged on
-        its test parts, and on all parts of each other one.
+        its test parts, and on all parts of each other one (by "subject": on the test subjects').
     part_s, limit_s : length of the parts that are drawn, and what counts of a recording
     clip_s : what a student hears at a time; a teacher is shown a second
     split_by : what is drawn for training, validation and test: a "part", as published, or a whole
-        "recording"
+        "recording"; or "subject", where whole subjects are held out
+    validation_subjects, test_subjects : numbers, for "subject"; of a generated world, by default
+        those that its world.json names
     """
 
     location: int = ALL
@@ -45,6 +67,8 @@ class ActionData:
     limit_s: float = 30.0
     clip_s: float = 5.0
     split_by: str = "part"
+    validation_subjects: tuple[int, ...] = ()
+    test_subjects: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,7 @@ class WeightsSettings:
     """Published weights that a network stands on: ResNet-50 of those that look, SoundNet-5.
 
     backbone : of train/backbones/published.py; "stub" needs no weights and knows nothing; "none"
-        lets SoundNet begin at random
+        lets SoundNet or Temporal ResNet-50 begin at random
     file : of the weights, where they are not in the cache; online : fetch them where they are not
     """
 
@@ -90,6 +114,40 @@ class ActionRecipe:
         """Scenario of training, as published figures name it."""
         return "all" if self.data.location == ALL else str(self.data.location)
 
+    @property
+    def split_rule(self) -> SplitRule:
+        """Who learns from which clips, once `held_out` has named the subjects."""
+        data = self.data
+        return SplitRule(
+            cast(SplitBy, data.split_by),
+            self.training.seed,
+            data.validation_subjects,
+            data.test_subjects,
+        )
+
+    def held_out(self, folder: Path) -> ActionRecipe:
+        """The same with the subjects that are held out, where the recipe leaves them to a world.
+
+        Raises ConfigError where they are wanted and named nowhere.
+        """
+        data = self.data
+        if data.split_by != "subject" or data.test_subjects:
+            return self
+        named = held_out_subjects(folder)
+        if named is None:
+            raise ConfigError(
+                f'{self.name}: data.split_by is "subject", and {folder} has no world.json that '
+                "names subjects; set data.validation_subjects and data.test_subjects"
+            )
+        validation, test = named
+        data = replace(data, validation_subjects=validation, test_subjects=test)
+        return replace(self, data=data)
+
+    def network(self, n_classes: int, picture_size: int) -> NetworkSettings:
+        """Its network; picture_size : see NetworkSettings."""
+        model = self.model
+        return NetworkSettings(model.network, n_classes, picture_size, model.width, model.learns)
+
     def without_places(self) -> dict[str, Any]:
         """As tables, without the paths: what a run is, wherever its files lie."""
         tables = dataclasses.asdict(self)
@@ -110,9 +168,12 @@ def action_recipe_from_dict(values: dict[str, Any], where: str) -> ActionRecipe:
     one_of = [
         ("model.kind", recipe.model.kind, (KIND,)),
         ("model.network", network, tuple(INPUTS)),
-        ("data.split_by", data.split_by, ("part", "recording")),
+        ("data.split_by", data.split_by, SPLIT_BY),
+        ("model.learns", recipe.model.learns, ("new", "all")),
     ]
-    checks: list[tuple[bool, str, object, str]] = [
+    if network in STARTS:
+        one_of.append(("weights.backbone", recipe.weights.backbone, (STARTS[network], "none")))
+    checks: _Checks = [
         (found in known, key, found, ", ".join(known)) for key, found, known in one_of
     ]
     checks += [
@@ -137,6 +198,7 @@ def action_recipe_from_dict(values: dict[str, Any], where: str) -> ActionRecipe:
             f"false, for {network} is a teacher",
         ),
     ]
+    checks += _model_checks(recipe) + _subject_checks(data)
     check_all(checks, where)
     recipe.training.check(where)
     for name in recipe.published:
@@ -146,3 +208,42 @@ def action_recipe_from_dict(values: dict[str, Any], where: str) -> ActionRecipe:
             hint = f"did you mean {near[0]}?" if near else "expected such as 1_2 or all_all"
             raise ConfigError(f"{where}: unknown figure {name} in [published]; {hint}")
     return recipe
+
+
+def _model_checks(recipe: ActionRecipe) -> _Checks:
+    model, at_random = recipe.model, recipe.weights.backbone == "none"
+    scalable = model.network in SCALABLE and (model.network != "temporal_resnet50" or at_random)
+    width_of = "0.05 to 2" if scalable else f"1, for {model.network} stands on published weights"
+    return [
+        (
+            0.05 <= model.width <= 2 if scalable else model.width == 1,
+            "model.width",
+            model.width,
+            width_of,
+        ),
+        (32 <= model.frame_px <= 448, "model.frame_px", model.frame_px, "32 to 448"),
+        (
+            model.network != "temporal_resnet50" or not at_random or model.learns == "all",
+            "model.learns",
+            model.learns,
+            "all, for weights.backbone is none: the rest would stay random",
+        ),
+    ]
+
+
+def _subject_checks(data: ActionData) -> _Checks:
+    held = (*data.validation_subjects, *data.test_subjects)
+    return [
+        (
+            data.split_by == "subject" or not held,
+            "data.validation_subjects, data.test_subjects",
+            list(held),
+            f'none, for data.split_by is "{data.split_by}"',
+        ),
+        (
+            len(set(held)) == len(held) and (not held or bool(data.test_subjects)),
+            "data.validation_subjects, data.test_subjects",
+            [list(data.validation_subjects), list(data.test_subjects)],
+            "different subjects, and one to test on",
+        ),
+    ]

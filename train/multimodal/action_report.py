@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,10 @@ def draw_action_curves(metrics: Path, path: Path) -> None:
     save(figure, path)
 
 
+def _numbers(subjects: Sequence[int]) -> str:
+    return ", ".join(map(str, subjects))
+
+
 def write_action_report(
     run: Path, recipe: ActionRecipe, settings: dict[str, Any], figures: ActionFigures
 ) -> None:
@@ -115,6 +119,11 @@ def write_action_report(
             f"{distillation.imitation:g} and temperature {distillation.temperature:g} "
             f"({distillation.form})."
         )
+    held = recipe.data.split_by
+    if held == "subject":
+        validation, test = recipe.data.validation_subjects, recipe.data.test_subjects
+        chosen = f"subjects {_numbers(validation)} to choose by and " if validation else ""
+        held = f"subject: {chosen}subjects {_numbers(test)} to judge on"
     lines = [
         f"# Run {run.name}: recipe {recipe.name}",
         "",
@@ -122,9 +131,9 @@ def write_action_report(
         "",
         f"{recipe.model.network}, trained on {data['n_train']} clips of {recipe.clip_s:g} s of "
         f"{Path(settings['path']).name}, scenario {figures.trained_in}{taught} Parts of "
-        f"{recipe.data.part_s:g} s, drawn by {recipe.data.split_by}; {recipe.training.epochs} "
-        f"epochs, learning rate {recipe.training.learning_rate:g}, batches of "
-        f"{recipe.training.batch_size}. Code at {settings['git']}, torch {settings['torch']}, seed "
+        f"{recipe.data.part_s:g} s, held out by {held}; {recipe.training.epochs} epochs, learning "
+        f"rate {recipe.training.learning_rate:g}, batches of {recipe.training.batch_size}, width "
+        f"{recipe.model.width:g}. Code at {settings['git']}, torch {settings['torch']}, seed "
         f"{recipe.training.seed}.",
         "",
         "| trained in | judged in | clips | accuracy here | published |",
@@ -140,7 +149,8 @@ def write_action_report(
         )
     lines += [
         "",
-        "In the scenario that it was trained in, clips that were held out; in others, all of them.",
+        "In the scenario that it was trained in, clips that were held out; in others, "
+        + ("those of the same subjects." if recipe.data.split_by == "subject" else "all of them."),
         "",
         "![curves](curves.png)",
         "",

@@ -1,4 +1,4 @@
-"""Sound and pictures of a clip, whatever its data set keeps them in.
+"""Sound, pictures and acoustic images of a clip, whatever its data set keeps them in.
 
 Most sets have files, of which a clip is all or a part. The acoustic-image set has a file per frame:
 its sound is that of one microphone (the first that is not broken, for the papers name none), and a
@@ -40,6 +40,10 @@ class ClipMedia(Protocol):
         """(n, height, width, 3) uint8 RGB, the first at the clip's start."""
         ...
 
+    def images(self, clip: MediaClip) -> FloatArray:
+        """(n_frames, 36, 48, 12) float32, twelve acoustic images a second: all of the clip."""
+        ...
+
 
 class FileMedia:
     """Clips that are files, or parts of them."""
@@ -55,6 +59,10 @@ class FileMedia:
         if clip.video is None:
             raise lacks(clip, "video")
         return read_frames_per_second(clip.video, per_second, clip.start_s, clip.end_s)
+
+    def images(self, clip: MediaClip) -> FloatArray:
+        """See ClipMedia; no such set has any."""
+        raise lacks(clip, "images")
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,11 @@ class ActionMedia:
         shown = [first + min(int(t * FRAMES_PER_SECOND), n - 1) for t in times_s]
         return np.concatenate([recording.load_pictures(number, 1) for number in shown])
 
+    def images(self, clip: MediaClip) -> FloatArray:
+        """See ClipMedia."""
+        recording, first, n = self._part(clip)
+        return recording.load_images(first, n)
+
     def _part(self, clip: MediaClip) -> tuple[ActionRecording, int, int]:
         """A clip's recording, its first frame there and the number of its frames."""
         recording = self._by_id[clip.id.partition("#")[0]]
@@ -97,8 +110,9 @@ class ActionMedia:
 
 def lacks(clip: MediaClip, medium: Medium) -> InputError:
     """The error of a clip without a medium."""
+    what = "acoustic images" if medium == "images" else f"{medium} file"
     return InputError(
-        f"{clip.source or clip.id}: clip {clip.id} has no {medium} file; add it, or leave the clip "
+        f"{clip.source or clip.id}: clip {clip.id} has no {what}; add it, or leave the clip "
         "out (soundpost dataset check lists all such)"
     )
 

@@ -1,87 +1,21 @@
-"""Training in one scenario and testing in the others (perez2020, tables 1 to 3).
+"""Tables 1 to 3 of perez2020: trained in one scenario, tested in it and in the others.
 
 "When the model is trained on certain scenario, it is tested on the other two scenarios using all
-the available data. In all cases the data was split by assigning 80% of them for training, 10% for
-validation and 10% for test." What the text leaves open:
-
-- Whole recordings are split, not the seconds cut from them, and within each action, so that every
-  part has all of them; with all scenarios together, within each action and scenario.
-- The mean that a network is judged by is over the six cells with another scenario than the trained
-  one.
+the available data." Who is trained and tested on what is in datasets/action_splits.py. The mean
+that a network is judged by is over the cells with another scenario than the trained one: six, of
+three scenarios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from soundpost.device.errors import InputError
-
-IntArray = NDArray[np.int64]
-# Trains on (training, validation) clips, numbered as in the set; returns what predicts actions.
-Fit = Callable[[IntArray, IntArray], Callable[[IntArray], IntArray]]
 ALL = "all"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Numbers of clips by role; no recording stands in two of them."""
-
-    train: IntArray
-    validation: IntArray
-    test: IntArray
-
-
-@dataclass(frozen=True)
-class ActionClips:
-    """What the protocol must know of each clip of a set.
-
-    actions : (n_clips,) int64
-    scenarios, recordings : names; a recording has one action and one scenario
-    """
-
-    actions: IntArray
-    scenarios: tuple[str, ...]
-    recordings: tuple[str, ...]
-
-
-def split_recordings(
-    clips: ActionClips,
-    chosen: IntArray,
-    seed: int,
-    shares: tuple[float, float] = (0.1, 0.1),
-) -> Parts:
-    """Split clips by recording, within each action and scenario.
-
-    Parameters
-    ----------
-    chosen : numbers of the clips to be split
-    shares : of validation and test; each gets a recording at least
-
-    Raises InputError where an action has fewer than three recordings in a scenario.
-    """
-    rng = np.random.default_rng(seed)
-    of_stratum: dict[tuple[str, int], dict[str, list[int]]] = {}
-    for clip in chosen.tolist():
-        stratum = clips.scenarios[clip], int(clips.actions[clip])
-        of_stratum.setdefault(stratum, {}).setdefault(clips.recordings[clip], []).append(clip)
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for (scenario, action), recordings in sorted(of_stratum.items()):
-        n = len(recordings)
-        if n < 3:
-            raise InputError(
-                f"scenario {scenario}: action {action} has {n} recordings: expected 3 or more, "
-                "for training, validation and test; add some or leave the action out"
-            )
-        n_validation, n_test = (max(1, round(share * n)) for share in shares)
-        names = sorted(recordings)
-        for place, index in enumerate(rng.permutation(n).tolist()):
-            part = 1 if place < n_validation else 2 if place < n_validation + n_test else 0
-            parts[part].extend(recordings[names[index]])
-    return Parts(*(np.array(sorted(part), np.int64) for part in parts))
+Cell = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -91,56 +25,104 @@ class CrossScenario:
     accuracy : by (training scenario, test scenario), 0 to 1; (ALL, ALL) for all of them together
     """
 
-    accuracy: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    accuracy: Mapping[Cell, float] = field(default_factory=dict)
 
-    def mean(self, *, crossed: bool) -> float:
-        """Over the cells with another test scenario than the trained one, or over the others."""
-        cells = [
-            value
-            for (trained, tested), value in self.accuracy.items()
-            if trained != ALL and (trained != tested) == crossed
-        ]
-        return float(np.mean(cells)) if cells else float("nan")
+    @classmethod
+    def of_names(cls, cells: Mapping[str, float]) -> CrossScenario:
+        """Of cells named as in recipes: "1_2" is trained in 1 and tested in 2."""
+        named = ((name.partition("_"), value) for name, value in cells.items())
+        return cls({(trained, tested): value for (trained, _, tested), value in named})
+
+    def mean(self, cells: Sequence[Cell]) -> float | None:
+        """Over these cells; None where it lacks one of them, or there are none."""
+        values = [self.accuracy[cell] for cell in cells if cell in self.accuracy]
+        return float(np.mean(values)) if values and len(values) == len(cells) else None
 
 
-def cross_scenario(
-    clips: ActionClips, fit: Fit, seed: int, *, together: bool = True
-) -> CrossScenario:
-    """Train in each scenario, and test in it (on what was held out) and in the others (on all).
+@dataclass(frozen=True)
+class Column:
+    """One network or teacher.
 
-    together : also train and test on all scenarios at once
-
-    Raises InputError as split_recordings does.
+    seeds : figures by seed
+    published : what the paper has
     """
-    scenarios = np.array(clips.scenarios)
-    names = sorted(set(clips.scenarios))
-    accuracy: dict[tuple[str, str], float] = {}
-    for trained in [*names, *([ALL] if together else [])]:
-        within = np.flatnonzero((scenarios == trained) | (trained == ALL))
-        parts = split_recordings(clips, within, seed)
-        predict = fit(parts.train, parts.validation)
-        for tested in [ALL] if trained == ALL else names:
-            judged = parts.test if tested == trained else np.flatnonzero(scenarios == tested)
-            hits = predict(judged) == clips.actions[judged]
-            accuracy[trained, tested] = float(hits.mean())
-    return CrossScenario(accuracy)
+
+    name: str
+    seeds: Mapping[int, CrossScenario]
+    published: CrossScenario = CrossScenario()
+
+    def means(self, cells: Sequence[Cell]) -> list[float]:
+        """Each seed's mean over these cells, of the seeds that have all of them."""
+        means = [seed.mean(cells) for seed in self.seeds.values()]
+        return [mean for mean in means if mean is not None]
 
 
-def scenario_table(columns: Mapping[str, CrossScenario]) -> str:
-    """Markdown in the form of tables 1 to 3, a column for each network or teacher; means below.
+def cells_of(columns: Sequence[Column]) -> list[Cell]:
+    """Cells that some seed of a column has, in the order of the tables; ALL last."""
+    found = {cell for column in columns for seed in column.seeds.values() for cell in seed.accuracy}
 
-    columns : of the same scenarios
+    def place(cell: Cell) -> list[tuple[int, str]]:
+        # 10 comes after 2, and ALL, the longest name, last.
+        return [(len(name), name) for name in cell]
+
+    return sorted(found, key=place)
+
+
+def own_cells(cells: Sequence[Cell], *, crossed: bool = False) -> list[Cell]:
+    """Cells with the same scenario of training and test; with crossed, those with another."""
+    return [cell for cell in cells if cell[0] != ALL and (cell[0] != cell[1]) == crossed]
+
+
+def scenario_table(columns: Sequence[Column]) -> str:
+    """Markdown in the form of tables 1 to 3: ours and the published figures of each column.
+
+    Of several seeds the mean and the standard deviation. Means below are over the cells that the
+    table has; a column that lacks some of them has none.
     """
-    names: Sequence[str] = list(columns)
-    lines = [
-        f"| train set | test set | {' | '.join(names)} |",
-        f"|---|---|{'---|' * len(names)}",
+    cells = cells_of(columns)
+    heads = [
+        f"{column.name} | published" if column.published.accuracy else column.name
+        for column in columns
     ]
-    results = list(columns.values())
-    for cell in results[0].accuracy:
-        values = " | ".join(f"{result.accuracy[cell]:.4f}" for result in results)
-        lines.append(f"| {cell[0]} | {cell[1]} | {values} |")
-    for words, crossed in (("own scenario", False), ("other scenarios", True)):
-        values = " | ".join(f"{result.mean(crossed=crossed):.4f}" for result in results)
-        lines.append(f"| mean | {words} | {values} |")
+    width = sum(head.count("|") + 1 for head in heads)
+    lines = [f"| train set | test set | {' | '.join(heads)} |", "|---" * (2 + width) + "|"]
+    rows = [(*cell, [cell]) for cell in cells]
+    rows += [
+        ("mean", "own scenario", own_cells(cells)),
+        ("mean", "other scenarios", own_cells(cells, crossed=True)),
+    ]
+    for trained, tested, of in rows:
+        shown = []
+        for column in columns:
+            shown.append(_number(column.means(of)))
+            if column.published.accuracy:
+                theirs = column.published.mean(of)
+                shown.append(_number([] if theirs is None else [theirs]))
+        lines.append(f"| {trained} | {tested} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def _number(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.4f}"
+    return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
+
+
+def scenario_figures(columns: Sequence[Column]) -> dict[str, Any]:
+    """As JSON: each column's accuracies and means by seed, and the published accuracies."""
+    cells = cells_of(columns)
+    means = {"own": own_cells(cells), "others": own_cells(cells, crossed=True)}
+    return {
+        column.name: {
+            "seeds": {
+                str(number): {
+                    "accuracy": {"_".join(cell): value for cell, value in seed.accuracy.items()},
+                    "means": {name: seed.mean(of) for name, of in means.items()},
+                }
+                for number, seed in column.seeds.items()
+            },
+            "published": {"_".join(cell): v for cell, v in column.published.accuracy.items()},
+        }
+        for column in columns
+    }

@@ -25,8 +25,9 @@ student then learns from them beside its labels, and from several teachers' aver
 
 RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows, or of jia2019. Of
 yin2021, --network teacher takes the one that also sees, where the method has one. KIND is the
-layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that
-was stopped goes on when the same command is given again.
+layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed for
+recordings that streaming learns from. A job that was stopped goes on when the same command is given
+again.
 
 Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, and
 up to five of what --heard-by hears, with a threshold that leaves three on average.
@@ -36,6 +37,8 @@ clips.
 examples:
   soundpost distil runs/first --data clips --kind esc50 --out soft
   soundpost train finetune --data clips --out runs/taught --init starter --soft-labels soft
+  soundpost distil runs/first --data scenes --kind desed --split train --out soft_scenes
+  soundpost train streaming --data scenes --out runs/streaming --soft-labels soft_scenes
   soundpost distil runs/yin --data dcase17 --kind dcase2017 --network teacher --split training \\
       --out soft17 --weights vgg16-397923af.pth
   soundpost distil --seen-by resnet101 --seen-labels imagenet.txt --heard-by runs/first \\

@@ -3,7 +3,8 @@
 The network is not trained on the set that it is judged on; only the two classifiers are. "The
 number of nearest neighbours is validated on the validation set." What the text leaves open:
 
-- A layer's map is averaged over everything but its channels, so that layers of any length compare.
+- A layer's output is what the next one gets, but for pooling: HearNet's after its ReLU. It is
+  averaged over everything but its channels, so that layers of any length compare.
 - Features are standardised by the training set. Distances are Euclidean.
 - The SVM is linear, one class against the rest, as in the work whose SoundNet is compared with
   (Aytar et al. 2016); its C is chosen on the validation set too.
@@ -12,8 +13,9 @@ number of nearest neighbours is validated on the validation set." What the text 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,12 +24,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from soundpost.device.errors import InputError, UsageError
-from soundpost.device.settings import nearest
-from soundpost.train.multimodal.cross_scenario import Parts
+from soundpost.train.datasets.action_splits import Split
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -36,56 +35,26 @@ NEIGHBOURS = (1, 3, 5, 7, 9, 11, 15, 21, 31)
 COSTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
+class LayeredNetwork(Protocol):
+    """A network that shows what its layers make of a waveform."""
+
+    def layers(self, waveform: Tensor) -> dict[str, Tensor]:
+        """Output of each layer by its name in table 4, (n_clips, n_channels, ...)."""
+        ...
+
+
 @torch.no_grad()
-def frozen_features(
-    network: nn.Module,
-    batches: Iterable[tuple[Tensor, ...]],
-    layers: Sequence[str],
-    *,
-    quiet: bool = False,
-) -> dict[str, FloatArray]:
-    """Outputs of some layers for every clip, in evaluation mode.
+def frozen_features(network: LayeredNetwork, waveforms: Tensor) -> dict[str, FloatArray]:
+    """What each layer of a network in evaluation mode makes of some waveforms.
 
-    Parameters
-    ----------
-    batches : what the network takes, clip by clip in the order of the set
-    layers : names of its modules, whose outputs are (n_clips, n_channels, ...)
+    waveforms : (n_clips, n_samples), as the network takes them
 
-    Returns
-    -------
-    by layer (n_clips, n_channels), the mean over the axes after the channels
-
-    Raises UsageError where the network has no such layer, InputError where there is no clip.
+    Returns by layer (n_clips, n_channels), the mean over the axes after the channels.
     """
-    modules = dict(network.named_modules())
-    for layer in layers:
-        if layer not in modules:
-            raise UsageError(f"layer {layer!r}: unknown{nearest(layer, [n for n in modules if n])}")
-    kept: dict[str, list[FloatArray]] = {layer: [] for layer in layers}
-
-    def keeping(layer: str) -> object:
-        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            kept[layer].append(
-                output.float().flatten(2).mean(2).cpu().numpy()
-                if output.ndim > 2
-                else output.float().cpu().numpy()
-            )
-
-        return modules[layer].register_forward_hook(keep)
-
-    hooks = [keeping(layer) for layer in layers]
-    training = network.training
-    network.eval()
-    try:
-        for batch in tqdm(batches, "features", unit="batch", disable=quiet, leave=False):
-            network(*batch)
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()  # type: ignore[attr-defined]
-    if not all(kept.values()):
-        raise InputError("there are no clips to make features of; give a set with some")
-    return {layer: np.concatenate(rows) for layer, rows in kept.items()}
+    return {
+        name: output.float().flatten(2).mean(2).cpu().numpy()
+        for name, output in network.layers(waveforms).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -104,10 +73,12 @@ class LayerAccuracy:
     cost: float
 
 
-def judge_layer(layer: str, features: FloatArray, classes: IntArray, parts: Parts) -> LayerAccuracy:
+def judge_layer(
+    layer: str, features: FloatArray, classes: IntArray, parts: Split[IntArray]
+) -> LayerAccuracy:
     """k-NN and SVM on the features of one layer.
 
-    features : (n_clips, size); classes : (n_clips,)
+    features : (n_clips, size); classes : (n_clips,); parts : numbers of clips
     """
     x, y = features[parts.train], classes[parts.train]
     # On equal accuracy the first: fewer neighbours, a wider margin.
@@ -135,18 +106,31 @@ def judge_layer(layer: str, features: FloatArray, classes: IntArray, parts: Part
 
 
 def judge_layers(
-    features: Mapping[str, FloatArray], classes: IntArray, parts: Parts
+    features: Mapping[str, FloatArray], classes: IntArray, parts: Split[IntArray]
 ) -> tuple[LayerAccuracy, ...]:
     """judge_layer of each."""
     return tuple(judge_layer(layer, rows, classes, parts) for layer, rows in features.items())
 
 
-def layer_table(rows: Sequence[LayerAccuracy]) -> str:
-    """Markdown in the form of table 4."""
-    lines = ["| features | size | k-NN | SVM | k | C |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row.layer} | {row.size} | {row.knn:.4f} | {row.svm:.4f} | {row.neighbours} | "
-        f"{row.cost:g} |"
-        for row in rows
+def layer_table(
+    rows: Sequence[LayerAccuracy], published: Mapping[str, tuple[float, float]] | None = None
+) -> str:
+    """Markdown in the form of table 4.
+
+    published : of k-NN and SVM, by layer
+    """
+    more = " published k-NN | published SVM |" if published else ""
+    lines = [
+        f"| features | size | k-NN | SVM | k | C |{more}",
+        "|---" * (8 if published else 6) + "|",
     ]
+    for row in rows:
+        line = (
+            f"| {row.layer} | {row.size} | {row.knn:.4f} | {row.svm:.4f} | {row.neighbours} | "
+            f"{row.cost:g} |"
+        )
+        if published:
+            theirs = published.get(row.layer)
+            line += "".join(f" {v:.4f} |" for v in theirs) if theirs else " – | – |"
+        lines.append(line)
     return "\n".join(lines) + "\n"

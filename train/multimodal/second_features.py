@@ -19,7 +19,7 @@ from soundpost.device.features import FloatArray, FrontEnd, log_mel
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_cache import RowCache, open_rows
 from soundpost.train.multimodal.clip_media import ClipMedia
-from soundpost.train.multimodal.tagging_features import features_key, stored_row
+from soundpost.train.multimodal.tagging_features import half_rows, hash_of
 
 
 def frames_per_second(front_end: FrontEnd) -> int:
@@ -98,8 +98,8 @@ def open_seconds(
 
     rows = open_rows(
         clips,
-        features_key("seconds", front_end.hash()),
-        stored_row(make, empty if skip else None),
+        hash_of("seconds", front_end.hash()),
+        half_rows(make, empty if skip else None),
         folder,
         title="log-mel",
         quiet=quiet,

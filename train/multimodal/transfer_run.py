@@ -35,7 +35,7 @@ from soundpost.train.multimodal.machine_run import MachineRun, load_machine_run
 from soundpost.train.multimodal.method import Stage
 from soundpost.train.multimodal.recognition import Recognition, recognise
 from soundpost.train.multimodal.second_features import HeardClips, open_seconds
-from soundpost.train.multimodal.tagging_features import features_key
+from soundpost.train.multimodal.tagging_features import hash_of
 from soundpost.train.multimodal.tagging_inputs import FEATURES
 from soundpost.train.multimodal.transfer import (
     ClipNetwork,
@@ -329,7 +329,7 @@ def _embedded(
         )
         return embedding
 
-    key = features_key("embeddings", *made_by)
+    key = hash_of("embeddings", *made_by)
     rows = open_rows(
         of.clips, key, make, cache_folder(folder, FEATURES), title="embeddings", quiet=quiet
     )

@@ -6,7 +6,7 @@ import pytest
 
 from soundpost.device.errors import InputError
 from soundpost.train.datasets.acoustic_actions import ActionRecording, ActionSet, ActionSettings
-from soundpost.train.datasets.action_splits import action_parts, cross_scenario, split_parts
+from soundpost.train.datasets.action_splits import SplitRule, action_parts, draw_sides
 
 
 def published(n_frames=400):
@@ -47,7 +47,7 @@ def test_parts_that_are_longer_than_all_recordings():
 
 
 def test_eighty_ten_ten():
-    split = split_parts(PARTS, 42)
+    split = SplitRule(seed=42).split(PARTS)
     sides = (split.train, split.validation, split.test)
     # 1,134 parts: 907.2, 113.4 and what is left.
     assert [len(side) for side in sides] == [907, 113, 114]
@@ -55,23 +55,24 @@ def test_eighty_ten_ten():
 
 
 def test_a_seed_decides():
-    assert split_parts(PARTS, 1) == split_parts(PARTS, 1)
-    assert split_parts(PARTS, 1) != split_parts(PARTS, 2)
+    first, again, other = (SplitRule(seed=seed).split(PARTS) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
 
 
 def test_recordings_may_be_kept_together():
-    split = split_parts(PARTS, 0, by="recording")
+    split = SplitRule("recording").split(PARTS)
     ids = [{part.recording.id for part in side} for side in (split.train, split.validation)]
     ids.append({part.recording.id for part in split.test})
     assert [len(side) for side in ids] == [302, 37, 39]
     assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
     # As published they are not.
-    mixed = split_parts(PARTS, 0)
+    mixed = SplitRule().split(PARTS)
     assert {p.recording.id for p in mixed.train} & {p.recording.id for p in mixed.test}
 
 
 def test_across_scenarios_all_data_of_the_others_is_judged_on():
-    split, others = cross_scenario(PARTS, 2, seed=0)
+    split, others = SplitRule().across(PARTS, 2)
     n = len(split.train) + len(split.validation) + len(split.test)
     assert n == 378
     assert {part.recording.location for part in split.train + split.test} == {2}
@@ -80,4 +81,48 @@ def test_across_scenarios_all_data_of_the_others_is_judged_on():
 
 def test_a_scenario_that_is_not_there():
     with pytest.raises(InputError, match=r"location 4 has no parts; expected one of 1, 2, 3"):
-        cross_scenario(PARTS, 4, seed=0)
+        SplitRule().across(PARTS, 4)
+
+
+BY_SUBJECT = SplitRule("subject", 0, (7, 8), (9,))
+
+
+def subjects(parts):
+    return {part.recording.subject for part in parts}
+
+
+def test_subjects_are_held_out_whole():
+    split = BY_SUBJECT.split(PARTS)
+    assert subjects(split.train) == {1, 2, 3, 4, 5, 6}
+    assert subjects(split.validation) == {7, 8}
+    assert subjects(split.test) == {9}
+    # 14 actions in 3 places, 3 parts each.
+    assert len(split.test) == 126
+    assert len(split.train) == 6 * 126
+    # They are named, not drawn.
+    assert SplitRule("subject", 5, (7, 8), (9,)).split(PARTS) == split
+
+
+def test_by_subject_only_the_test_subjects_are_judged_elsewhere():
+    split, others = BY_SUBJECT.across(PARTS, 2)
+    assert {part.recording.location for part in split.train + split.test} == {2}
+    assert subjects(split.test) == {9}
+    assert others.keys() == {1, 3}
+    for location, parts in others.items():
+        assert {part.recording.location for part in parts} == {location}
+        assert subjects(parts) == {9}
+        assert len(parts) == 42
+
+
+def test_a_subject_that_is_not_there():
+    with pytest.raises(InputError, match="subject 12 has no parts; expected some of 1, 2, 3, 4"):
+        SplitRule("subject", 0, (), (12,)).split(PARTS)
+
+
+def test_what_has_one_key_stands_on_one_side():
+    keys = [f"k{i % 20}" for i in range(100)]
+    sides = draw_sides(keys, 3)
+    of = {key: {side for k, side in zip(keys, sides, strict=True) if k == key} for key in keys}
+    assert all(len(side) == 1 for side in of.values())
+    # Of twenty keys sixteen, two and two, five times each.
+    assert [sides.count(side) for side in ("train", "validation", "test")] == [80, 10, 10]

@@ -17,6 +17,11 @@ SMALL = (
     "visual.backbone=stub", "visual.frames_per_second=2.0", "training.epochs=6",
     "training.batch_size=8", "training.learning_rate=1e-2", "training.report_every=3",
 )  # fmt: skip
+# The same for recipes of perez2020; seconds are teachers' clips, and here students' too.
+SMALL_ACTIONS = (
+    "data.part_s=1.0", "data.limit_s=2.0", "data.clip_s=1.0", "weights.backbone=stub",
+    "training.epochs=4", "training.batch_size=8", "training.report_every=2",
+)  # fmt: skip
 
 
 def layouts():
@@ -89,6 +94,68 @@ def yin_run(vehicles, tmp_path_factory):
         "--device", "cpu",
     ) == 0  # fmt: skip
     return run
+
+
+@pytest.fixture(scope="session")
+def hums(tmp_path_factory):
+    """Two actions by two subjects in two places: a hum, red, on the left; a hiss, blue, right.
+
+    Two seconds each, in the layout of `actions`.
+    """
+    from soundpost.train.datasets.acoustic_actions import ActionSettings
+    from soundpost.train.datasets.action_writer import RecordingWriter, write_settings
+
+    settings = ActionSettings(
+        "tiny", {1: "hum", 2: "hiss"}, {1: "anechoic", 2: "office"}, n_microphones=2,
+        broken_microphones=(0,),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("actions")
+    write_settings(folder, settings)
+    rng = np.random.default_rng(0)
+    for location in (1, 2):
+        for subject in (1, 2):
+            for action in (1, 2):
+                with RecordingWriter(folder, settings, location, subject, action) as writer:
+                    for frame in range(24):
+                        image = rng.normal(size=(36, 48, 12)).astype(np.float32)
+                        image[:, slice(0, 24) if action == 1 else slice(24, 48)] += 2.0
+                        n = frame * 1024 + np.arange(1024)
+                        hz = 300.0 if action == 1 else 4_000.0
+                        tone = 0.3 * np.sin(2 * np.pi * hz * n / 12_288)
+                        # The first microphone is broken: whoever listens to it learns nothing.
+                        sound = np.stack([rng.normal(size=1024) * 0.3, tone], 1)
+                        picture = np.zeros((48, 64, 3), np.uint8)
+                        picture[..., 0 if action == 1 else 2] = 200
+                        writer.write(image, sound.astype(np.float32), picture)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_hums(hums):
+    """Trains a recipe of perez2020 on them, made small; the run's folder."""
+    from soundpost.train.commands import TRAIN
+
+    def run(recipe, out, *more, data=hums):
+        assert run_command(
+            TRAIN, recipe, *SMALL_ACTIONS, "--data", data, "--out", out, "--quiet", "--threads", 1,
+            "--device", "cpu", *more,
+        ) == 0  # fmt: skip
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dualcam_run(train_hums, tmp_path_factory):
+    """A teacher's run."""
+    out = tmp_path_factory.mktemp("runs") / "dcn"
+    return train_hums("perez2020_dualcamnet", out, "model.width=0.25", "training.epochs=6")
+
+
+@pytest.fixture(scope="session")
+def hearnet_run(train_hums, tmp_path_factory):
+    """A student's run."""
+    return train_hums("perez2020_hearnet", tmp_path_factory.mktemp("runs") / "hear")
 
 
 @pytest.fixture

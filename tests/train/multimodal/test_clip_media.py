@@ -1,5 +1,7 @@
 """Sound and pictures of a clip, from files and from a file per frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,19 @@ def test_the_sound_is_that_of_a_microphone_that_works(tiny, recordings):
     np.testing.assert_allclose(sound, np.concatenate(blocks) / 2.0**31, atol=1e-6)
     # Half a second at another rate.
     assert len(read.media.sound(read.clips.clips[0], 16_000)) == 8_000
+
+
+def test_acoustic_images_are_those_of_the_recording(tiny, recordings, vehicles):
+    read = read_media_set("actions", Folders(recordings))
+    clip = read.clips.clips[0]
+    images = read.media.images(clip)
+    assert images.shape == (6, 36, 48, 12)
+    written = tiny.layouts.action_frame(1, 1, 1, 4)[0]
+    np.testing.assert_array_equal(images[3], written)
+    part = replace(clip, start_s=0.25, end_s=0.5)
+    np.testing.assert_array_equal(read.media.images(part), images[3:6])
+    with pytest.raises(InputError, match=r"clip .* has no acoustic images; add"):
+        FileMedia().images(read_media_set("dcase2017", Folders(vehicles)).clips.clips[0])
 
 
 def test_problems_of_the_tables_are_refused_or_told(tiny, vehicles, tmp_path):

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from soundpost.device.errors import InputError, UsageError
-from soundpost.train.multimodal.cross_scenario import Parts
+from soundpost.train.backbones.hearnet import HearNet
+from soundpost.train.backbones.soundnet5 import SoundNetStudent
+from soundpost.train.datasets.action_splits import Split
+from soundpost.train.multimodal.action_networks import HeardActions
 from soundpost.train.multimodal.frozen_features import (
     frozen_features,
     judge_layer,
@@ -16,64 +18,51 @@ from soundpost.train.multimodal.frozen_features import (
 
 
 class Net(nn.Module):
+    """Two layers as students have them: maps (n, channels, steps, 1), then scores."""
+
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv1d(2, 3, 3)
-        self.drop = nn.Dropout(0.5)
-        self.fc = nn.Linear(3, 4)
+        self.conv = nn.Conv1d(1, 3, 3)
+        self.fc = nn.Conv1d(3, 4, 1)
 
-    def forward(self, x):
-        return self.fc(self.drop(self.conv(x).relu().mean(2)))
-
-
-def batches(n_batches=3):
-    g = torch.Generator().manual_seed(0)
-    return [(torch.randn(5, 2, 20, generator=g),) for _ in range(n_batches)]
+    def layers(self, x):
+        conv = self.conv(x[:, None]).relu()
+        return {"conv": conv[..., None], "fc": self.fc(conv).mean(2)[:, :, None]}
 
 
 def test_features_are_the_layers_outputs_averaged_over_time():
     torch.manual_seed(0)
-    net = Net()
-    found = frozen_features(net, batches(), ["conv", "fc"], quiet=True)
-    net.eval()
+    net, x = Net(), torch.randn(5, 20)
+    found = frozen_features(net, x)
+    assert list(found) == ["conv", "fc"]
+    assert {name: of.shape for name, of in found.items()} == {"conv": (5, 3), "fc": (5, 4)}
     with torch.no_grad():
-        conv = torch.cat([net.conv(x) for (x,) in batches()])
-        fc = torch.cat([net(x) for (x,) in batches()])
-    assert found["conv"].shape == (15, 3)
-    expected = torch.stack([conv[:, :, t] for t in range(18)]).sum(0) / 18
-    np.testing.assert_allclose(found["conv"], expected, atol=1e-6)
-    np.testing.assert_allclose(found["fc"], fc, atol=1e-6)
+        steps = net.conv(x[:, None]).relu()
+    by_hand = torch.stack([steps[:, :, t] for t in range(18)]).sum(0) / 18
+    np.testing.assert_allclose(found["conv"], by_hand, atol=1e-6)
 
 
-def test_maps_of_two_axes_are_averaged_over_both():
-    net = nn.Sequential(nn.Identity())
-    x = torch.arange(24.0).reshape(1, 2, 3, 4)
-    found = frozen_features(net, [(x,)], ["0"], quiet=True)["0"]
-    assert found.tolist() == [[5.5, 17.5]]
-
-
-def test_the_network_is_left_as_it_was():
-    net = Net().train()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    frozen_features(net, batches(), ["conv"], quiet=True)
-    assert net.training
-    assert not net.conv._forward_hooks
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-def test_an_unknown_layer_is_named_with_the_nearest():
-    with pytest.raises(UsageError, match="'convv': unknown; did you mean conv"):
-        frozen_features(Net(), batches(), ["convv"], quiet=True)
-
-
-def test_no_clips_are_no_features():
-    with pytest.raises(InputError, match="no clips"):
-        frozen_features(Net(), [], ["conv"], quiet=True)
+@pytest.mark.parametrize("student", [HearNet, SoundNetStudent])
+def test_students_show_the_layers_of_table_4(student):
+    torch.manual_seed(0)
+    if student is HearNet:
+        network = HeardActions(14, 0.1).eval()
+        network.fit_range([torch.randn(4, 110_250)])
+    else:
+        network = SoundNetStudent(14).eval()
+    found = frozen_features(network, torch.randn(2, 110_250))
+    conv, last = list(found)[:-2], list(found)[-2:]
+    assert conv == [f"conv{i}" for i in range(1, len(conv) + 1)]
+    assert last == ["fc1", "fc2"]
+    assert all(of.shape[0] == 2 and of.ndim == 2 for of in found.values())
+    # What is passed on has been through a ReLU; scores have not.
+    assert all((of >= 0).all() for name, of in found.items() if name != "fc2")
+    assert (found["fc2"] < 0).any()
 
 
 def parts_of(n):
     third = n // 3
-    return Parts(np.arange(third), np.arange(third, 2 * third), np.arange(2 * third, n))
+    return Split(np.arange(third), np.arange(third, 2 * third), np.arange(2 * third, n))
 
 
 def test_classes_that_lie_apart_are_told_apart_and_noise_is_not():
@@ -102,7 +91,7 @@ def test_one_neighbour_by_hand():
     # Training 0, 1 (class 0) and 10, 11 (class 1): validation and test points go to the nearer.
     x = np.array([0, 1, 10, 11, 2, 9, 4, 7], np.float32)[:, None]
     classes = np.array([0, 0, 1, 1, 0, 1, 0, 0])
-    parts = Parts(np.arange(4), np.arange(4, 6), np.arange(6, 8))
+    parts = Split(np.arange(4), np.arange(4, 6), np.arange(6, 8))
     result = judge_layer("x", x, classes, parts)
     # 7 lies nearer to 10 than to 1: of the two test clips one is right.
     assert result.knn == 0.5
@@ -132,3 +121,7 @@ def test_the_table_has_a_line_for_each_layer():
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["a", "b"]
     assert f"{rows[0].knn:.4f}" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
+    beside = layer_table(rows, {"b": (0.25, 0.5)}).splitlines()
+    assert beside[2].endswith("| – | – |")
+    assert beside[3].endswith("| 0.2500 | 0.5000 |")
+    assert len({line.count("|") for line in beside}) == 1
