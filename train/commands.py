@@ -34,7 +34,11 @@ as well, or from soft labels of the recordings. For yin2021 and its rows (yin202
 yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
 published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
 perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
-the layout of `actions`. A killed run goes on where it stopped when the same command is given again.
+the layout of `actions`. jia2019_mobilenet_v2 and the like learn from labels by machine (soundpost
+distil --seen-by ... --heard-by ...), which data.labels names; jia2019_esc50 and the like put a
+classifier on such a run's embeddings (--init RUN), and jia2019_esc50_scratch learns the same
+network from the labels of DIR alone. A killed run goes on where it stopped when the same command is
+given again.
 
 Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
 larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed
@@ -52,6 +56,9 @@ examples:
   soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
+  soundpost train jia2019_mobilenet_v2 --data videos --out runs/jia data.labels=labels
+  soundpost train jia2019_esc50 --data esc50 --init runs/jia --out runs/esc50_1 --fold 1
+  soundpost train finetune --data my_clips --init runs/jia --out runs/mine
   soundpost train esc50_taught --data clips --out runs/taught --live-teacher runs/teacher
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
@@ -75,10 +82,11 @@ examples:
   soundpost evaluate streaming.bundle --data scenes --part validation
   soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
 
-Runs of yin2021 and its rows are judged on the clips that their recipes call test or validation; of
-several runs (three seeds, as published) the scores are averaged.
+Runs of yin2021 and its rows, and of jia2019's transfers, are judged on the clips that they held out
+as test or validation; of several runs (three seeds, as published) the scores are averaged.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
+  soundpost evaluate runs/esc50_1 --data esc50
 
 A bundle is judged in the same way, by mAP of clips with several labels, where --kind tells the
 layout of DIR (soundpost dataset --help lists them).

@@ -33,6 +33,8 @@ _FAMILIES: Final = {
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
     "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
+    "machine_labels": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
+    "transfer": "soundpost.train.multimodal.transfer_kind:TRANSFER",
     "li2018": "soundpost.train.multimodal.fusion_kind:FUSION",
 }
 # Options of `soundpost train` that not every family takes, as they are written.

@@ -123,6 +123,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         settings = settings or MobileNetV2Settings()
         self.settings = settings
+        self.embedding_size = settings.embedding_size
         width = settings.width
         channels = scaled_channels(STEM_CHANNELS * width)
         layers: list[nn.Module] = [_conv_bn(1, channels, 3, stride=2, padding=(1, 1))]
@@ -149,6 +150,12 @@ class MobileNetV2(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.embedding.weight)
 
+    def embed(self, patch: Tensor) -> Tensor:
+        """(n_batch, 1, n_frames, n_mels) to (n_batch, embedding_size)."""
+        x = self.features(patch)
+        embedding: Tensor = self.embedding(x.mean((2, 3)))
+        return embedding
+
     def forward(self, patch: Tensor) -> tuple[Tensor, Tensor]:
         """Scores before the sigmoid.
 
@@ -161,7 +168,6 @@ class MobileNetV2(nn.Module):
         logits : (n_batch, n_labels), not yet clamped (export clamps to ±LOGIT_LIMIT)
         embedding : (n_batch, embedding_size)
         """
-        x = self.features(patch)
-        embedding: Tensor = self.embedding(x.mean((2, 3)))
+        embedding = self.embed(patch)
         logits: Tensor = self.classifier(self.dropout(embedding))
         return logits, embedding

@@ -26,7 +26,7 @@ from soundpost.train.backbones.frozen import FrozenBackbone, StubBackbone
 from soundpost.train.backbones.resnet import resnet50
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_files import VIDEO_SUFFIXES
-from soundpost.train.multimodal.label_models import LabelModel, visual_model
+from soundpost.train.multimodal.label_models import SecondModel, visual_model
 from soundpost.train.multimodal.labelling import label_clips
 from soundpost.train.multimodal.machine_labels import LabellingRules
 from soundpost.train.multimodal.soft_label_format import Teacher
@@ -60,11 +60,11 @@ def write_clip(path: Path, rng: np.random.Generator) -> None:
         container.mux(audio.encode(None))
 
 
-def stub_audio() -> LabelModel:
+def stub_audio() -> SecondModel:
     """Scores of a second from its energy in 64 parts."""
     weights = np.random.default_rng(0).random((64, N_AUDIO_LABELS), np.float32) / 64
     labels = tuple(f"sound {k}" for k in range(N_AUDIO_LABELS))
-    return LabelModel(
+    return SecondModel(
         Teacher("stub", "0" * 64),
         labels,
         lambda seconds: np.clip(

@@ -69,6 +69,7 @@ class AudioResNet(nn.Module):
         super().__init__()
         settings = settings or AudioResNetSettings()
         self.settings = settings
+        self.embedding_size = settings.embedding_size
         self.trunk = ResNet(
             settings.blocks,
             n_classes=None,
@@ -85,6 +86,11 @@ class AudioResNet(nn.Module):
         for layer in (self.embedding, self.classifier):
             nn.init.zeros_(layer.bias)
 
+    def embed(self, patch: Tensor) -> Tensor:
+        """(n_batch, 1, n_frames, n_mels) to (n_batch, embedding_size)."""
+        embedding: Tensor = self.embedding(self.trunk.embed(patch))
+        return embedding
+
     def forward(self, patch: Tensor) -> tuple[Tensor, Tensor]:
         """Scores before the sigmoid.
 
@@ -97,6 +103,6 @@ class AudioResNet(nn.Module):
         logits : (n_batch, n_labels)
         embedding : (n_batch, embedding_size)
         """
-        embedding: Tensor = self.embedding(self.trunk.embed(patch))
+        embedding = self.embed(patch)
         logits: Tensor = self.classifier(self.dropout(embedding))
         return logits, embedding

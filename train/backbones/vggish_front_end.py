@@ -90,6 +90,16 @@ def vggish_patches(samples: FloatArray) -> FloatArray:
     return frames[: n * PATCH_FRAMES].reshape(n, PATCH_FRAMES, N_MELS)
 
 
+def patch_of_each(seconds: FloatArray) -> FloatArray:
+    """The patch that begins with each of some seconds.
+
+    seconds : (n, n_samples) float32, PATCH_SAMPLES or more of each; what is beyond is not heard
+
+    Returns (n, PATCH_FRAMES, N_MELS) float32.
+    """
+    return np.concatenate([vggish_patches(second[:PATCH_SAMPLES]) for second in seconds])
+
+
 def patches_of(n_samples: int) -> int:
     """How many patches n_samples have."""
     n_frames = max(0, (n_samples - WINDOW_LENGTH) // HOP_LENGTH + 1)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "soundpost.dataset/1"
 KIND_NAMES: Final = (
     *("audioset", "dcase2017", "dcase2018", "esc50", "scenes", "actions", "desed", "world"),
+    "videos",
 )
 _NEEDS: Final[dict[str | None, tuple[Literal["audio", "video"], ...] | None]] = {
     None: None,
@@ -51,6 +52,7 @@ KIND is one of
   actions    acoustic images: Location_01/Subject_01/Action_01/{MFCC_Image, audio, video}
   desed      metadata/train/synthetic.tsv and so on, audio/: DESED, or soundpost soundscapes
   world      actions with all that sounds in each take, as `soundpost dataset world` writes it
+  videos     any video files, anywhere below DIR, that nobody labelled, cut into clips of up to 5 s
 
 Sound and video of the first three are files of your own, anywhere below DIR (or --audio, --video),
 named as usual: with or without Y in front, the video's id, and start and end in seconds or

@@ -18,6 +18,7 @@ from soundpost.train.datasets.dcase2018_task4 import read_dcase2018
 from soundpost.train.datasets.labels import compare_labels
 from soundpost.train.datasets.media_check import check_media
 from soundpost.train.datasets.segments import Folders
+from soundpost.train.datasets.video_folders import read_videos
 from soundpost.train.datasets.world_tables import read_world
 
 
@@ -51,6 +52,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "actions": Kind(lambda folders: list_actions(folders.tables), ("audio", "video", "images")),
     "desed": Kind(_list_scenes, ("audio",)),
     "world": Kind(lambda folders: read_world(folders.tables), ("audio", "video", "images")),
+    "videos": Kind(lambda folders: read_videos(folders.tables), ("audio", "video")),
 }
 
 

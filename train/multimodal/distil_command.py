@@ -13,15 +13,26 @@ from pathlib import Path
 from soundpost.device.command import Command
 from soundpost.device.interrupt import interrupts_wait
 from soundpost.train.datasets.command import KIND_NAMES
+from soundpost.train.multimodal.machine_label_command import (
+    add_machine_arguments,
+    run_machine_labels,
+    wants_machine_labels,
+)
 
 _DESCRIPTION = """\
 Writes soft labels: what a trained run says of the clips of a data set, by clip id and seconds. A
 student then learns from them beside its labels, and from several teachers' average.
 
-RUN is a run of a clip student (starter, finetune ...) or of yin2021 and its rows. Of the latter,
---network teacher takes the one that also sees, where the method has one. KIND is the layout of DIR
-(soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed for recordings that
-streaming learns from. A job that was stopped goes on when the same command is given again.
+RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows, or of jia2019. Of
+yin2021, --network teacher takes the one that also sees, where the method has one. KIND is the
+layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed for
+recordings that streaming learns from. A job that was stopped goes on when the same command is given
+again.
+
+Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, and
+up to five of what --heard-by hears, with a threshold that leaves three on average.
+Networks learn sound from them (soundpost train jia2019_mobilenet_v2); nobody need have labelled the
+clips.
 
 examples:
   soundpost distil runs/first --data clips --kind esc50 --out soft
@@ -30,16 +41,20 @@ examples:
   soundpost train streaming --data scenes --out runs/streaming --soft-labels soft_scenes
   soundpost distil runs/yin --data dcase17 --kind dcase2017 --network teacher --split training \\
       --out soft17 --weights vgg16-397923af.pth
+  soundpost distil --seen-by resnet101 --seen-labels imagenet.txt --heard-by runs/first \\
+      --data videos --kind videos --out labels
+  soundpost distil --seen-by runs/eye --heard-by runs/yin --data world --kind world --split train \\
+      --top-seen 3 --out labels --folds 0-2047
 """
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a finished run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set")
     parser.add_argument(
         "--kind", required=True, choices=KIND_NAMES, metavar="KIND", help=", ".join(KIND_NAMES)
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="soft labels")
+    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="of the labels")
     parser.add_argument(
         "--network",
         default="student",
@@ -66,6 +81,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_machine_arguments(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -75,12 +91,16 @@ def _run(arguments: argparse.Namespace) -> int:
         from soundpost.train.multimodal.soft_labelling import label_set, open_labeller
         from soundpost.train.run import choose_device
 
+    by_machine = wants_machine_labels(arguments)
     quiet = arguments.quiet or not sys.stderr.isatty()
     device = choose_device(arguments.device)
+    folders = Folders(arguments.data, arguments.audio, arguments.video, arguments.whole_videos)
+    if by_machine:
+        read = read_media_set(arguments.kind, folders, refuse=False)
+        return run_machine_labels(arguments, read, device, quiet)
     labeller = open_labeller(
         arguments.run, arguments.network, device, weights=arguments.weights, quiet=quiet
     )
-    folders = Folders(arguments.data, arguments.audio, arguments.video, arguments.whole_videos)
     # Labels of the set are not looked at, so that what is wrong with them does not matter here.
     read = read_media_set(arguments.kind, folders, refuse=False)
     done = label_set(labeller, read, arguments.out, arguments.split, quiet=quiet)

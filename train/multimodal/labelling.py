@@ -8,6 +8,11 @@ A folder of labels (rules: train/multimodal/machine_labels.py) holds
     fold_0017.problems.csv  clip_id,source,problem: clips whose pictures or sound cannot be used
     fold_0017.part          a line for each clip done, while the fold is being labelled
 
+A network is whatever can label a clip (soft_labelling.Labeller): a published one that looks at
+three pictures a second or hears a second at a time (label_models.py), or a run of ours, which looks
+and hears as it was trained; the mean of its rows is taken. Clips are read as their set keeps them
+(clip_media.py).
+
 A clip is one line that is written at once: what was killed goes on behind the last whole line, and
 the tables, made of the lines when a fold is complete, are the same bytes as if it had never been
 stopped. Several processes may share the work, each with folds of its own. Each clip is scored by
@@ -29,30 +34,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.files import write_atomically
 from soundpost.train.datasets.catalogue import MediaClip
-from soundpost.train.datasets.media import read_audio, read_frames_per_second
-from soundpost.train.multimodal.label_models import LabelModel
+from soundpost.train.multimodal.clip_media import ClipMedia, FileMedia
 from soundpost.train.multimodal.machine_labels import (
+    AUDIO_LABELS_PER_CLIP,
     SOURCES,
     LabellingRules,
-    MachineLabel,
     Source,
+    audio_threshold_for,
     fold_of,
     mean_scores,
-    top_labels,
-    whole_seconds,
 )
+from soundpost.train.multimodal.soft_labelling import Labeller
 
 SCHEMA = "soundpost.machine_labels/1"
 HEADER = "labelling.json"
 LABEL_COLUMNS = ("clip_id", "label", "score", "source", "model")
 PROBLEM_COLUMNS = ("clip_id", "source", "problem")
 MODEL_DIGITS = 12
+# What is heard to find a threshold.
+THRESHOLD_CLIPS = 500
 LABELS_SUFFIX, PROBLEMS_SUFFIX, PART_SUFFIX = ".csv", ".problems.csv", ".part"
 
 
@@ -71,11 +76,12 @@ class LabellingReport:
 
 def label_clips(
     clips: Sequence[MediaClip],
-    visual: LabelModel | None,
-    audio: LabelModel | None,
+    visual: Labeller | None,
+    audio: Labeller | None,
     folder: Path,
     rules: LabellingRules | None = None,
     *,
+    media: ClipMedia | None = None,
     folds: Iterable[int] | None = None,
     quiet: bool = False,
 ) -> LabellingReport:
@@ -86,6 +92,7 @@ def label_clips(
     clips : any that have video, audio or both; what a clip lacks is a problem of that clip
     visual, audio : networks; one of them may be left out
     folder : gets the tables; made where it is not there
+    media : how the clips are read; by default as files
     folds : those to label; all by default
 
     Raises
@@ -105,7 +112,7 @@ def label_clips(
             raise UsageError(f"labelling: fold {fold}; expected 0 to {rules.n_folds - 1}")
     by_fold = _by_fold(clips, rules.n_folds)
     _begin(folder, _header(clips, visual, audio, rules))
-    labeller = _Labeller(visual, audio, rules)
+    labeller = _ClipLabeller(visual, audio, rules, media or FileMedia())
     n_new, problems = 0, []
     mine = {fold: by_fold[fold] for fold in wanted if fold in by_fold}
     n_clips = sum(map(len, mine.values()))
@@ -135,14 +142,18 @@ def fold_name(fold: int, n_folds: int) -> str:
     return f"fold_{fold:0{len(str(n_folds - 1))}}"
 
 
-class _Labeller:
-    """Pictures and sound of a clip to its line."""
+class _ClipLabeller:
+    """A clip to its line."""
 
     def __init__(
-        self, visual: LabelModel | None, audio: LabelModel | None, rules: LabellingRules
+        self,
+        visual: Labeller | None,
+        audio: Labeller | None,
+        rules: LabellingRules,
+        media: ClipMedia,
     ) -> None:
-        self.rules = rules
-        self.models: dict[Source, LabelModel] = {
+        self.rules, self.media = rules, media
+        self.models: dict[Source, Labeller] = {
             source: model
             for source, model in zip(SOURCES, (visual, audio), strict=True)
             if model is not None
@@ -158,33 +169,51 @@ class _Labeller:
             # Only what is wrong with the clip is the clip's problem: a network that returns no
             # scores would do so for all of them.
             try:
-                given = self._pictures(clip) if source == "visual" else self._seconds(clip)
+                for medium in model.needs:
+                    if not clip.has(medium):
+                        raise InputError(f"has no {medium}")
+                scores = model.label(clip, self.media).scores
             except InputError as error:
                 problems.append((source, str(error)))
                 continue
-            labels += [(source, m.label, m.score) for m in self._labels(source, model, given)]
+            means = mean_scores(scores, len(model.labels), model.teacher.name)
+            found = self.rules.labels_of(source, means, model.labels)
+            labels += [(source, one.label, one.score) for one in found]
         return {"clip": clip.id, "labels": labels, "problems": problems}
 
-    def _pictures(self, clip: MediaClip) -> NDArray[np.uint8]:
-        if clip.video is None:
-            raise InputError("has no video")
-        return read_frames_per_second(clip.video, self.rules.frames_per_s, clip.start_s, clip.end_s)
 
-    def _seconds(self, clip: MediaClip) -> NDArray[np.float32]:
-        if clip.audio is None:
-            raise InputError("has no audio")
-        rate_hz = self.rules.audio_rate_hz
-        return whole_seconds(read_audio(clip.audio, rate_hz, clip.start_s, clip.end_s), rate_hz)
+def find_audio_threshold(
+    clips: Sequence[MediaClip],
+    audio: Labeller,
+    media: ClipMedia,
+    rules: LabellingRules,
+    *,
+    wanted: float = AUDIO_LABELS_PER_CLIP,
+    at_most: int = THRESHOLD_CLIPS,
+    quiet: bool = False,
+) -> float:
+    """The threshold that leaves so many audio labels a clip on average, from some of the clips.
 
-    def _labels(
-        self, source: Source, model: LabelModel, given: NDArray[Any]
-    ) -> tuple[MachineLabel, ...]:
-        means = mean_scores(model.scores(given), len(model.labels), model.teacher.name)
-        if source == "visual":
-            return top_labels(means, model.labels, source, self.rules.top_visual)
-        return top_labels(
-            means, model.labels, source, self.rules.top_audio, self.rules.audio_threshold
+    wanted : labels of a clip; at_most : clips that are heard, chosen by the hash of their ids, so
+    that any process finds the same threshold
+
+    Raises InputError where none of them can be heard.
+    """
+    able = [clip for clip in clips if clip.has(*audio.needs)]
+    chosen = sorted(able, key=lambda clip: fold_of(clip.id, 2**64))[:at_most]
+    means = []
+    for clip in tqdm(chosen, "threshold", unit="clip", disable=quiet, leave=False):
+        try:
+            scores = audio.label(clip, media).scores
+        except InputError:
+            # Labelling lists it.
+            continue
+        means.append(mean_scores(scores, len(audio.labels), audio.teacher.name))
+    if not means:
+        raise InputError(
+            f"labelling: none of {len(clips)} clips can be heard; soundpost dataset check says why"
         )
+    return audio_threshold_for(np.stack(means), rules.top_audio, wanted)
 
 
 def _by_fold(clips: Sequence[MediaClip], n_folds: int) -> dict[int, list[MediaClip]]:
@@ -200,8 +229,8 @@ def _by_fold(clips: Sequence[MediaClip], n_folds: int) -> dict[int, list[MediaCl
 
 def _header(
     clips: Sequence[MediaClip],
-    visual: LabelModel | None,
-    audio: LabelModel | None,
+    visual: Labeller | None,
+    audio: Labeller | None,
     rules: LabellingRules,
 ) -> dict[str, Any]:
     ids = "\n".join(sorted(clip.id for clip in clips))
@@ -217,6 +246,19 @@ def _header(
             "labels_sha256": hashlib.sha256("\n".join(model.labels).encode()).hexdigest(),
         }
     return header
+
+
+def threshold_of(folder: Path) -> float | None:
+    """The audio threshold of labels that were begun; None where there are none."""
+    path = folder / HEADER
+    if not path.is_file():
+        return None
+    try:
+        return float(json.loads(path.read_bytes())["rules"]["audio_threshold"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}: is no header of labels ({error}); give another folder"
+        ) from error
 
 
 def _begin(folder: Path, header: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ which leaves three on average. Clips are divided into 4,096 folds "by Universall
 
 - The threshold is not given: `audio_threshold_for` finds the one that leaves three labels on
   average, from the scores of some clips.
+- Visual labels have no threshold. Of 11,166 classes ten are few; a vocabulary of twenty needs one
+  (`visual_threshold`), or half of it is in every clip.
 - Sound beyond the last whole second is left out; of a clip shorter than a second it is filled up
   with silence.
 - A label that a visual and an audio vocabulary have in common stands for two classes: the paper
@@ -35,36 +37,44 @@ Source = Literal["visual", "audio"]
 SOURCES: tuple[Source, ...] = ("visual", "audio")
 # Of the labels of a clip that come from its sound, on average.
 AUDIO_LABELS_PER_CLIP = 3.0
+# Of the seconds that an audio network hears.
+AUDIO_RATE_HZ = 16_000
 
 
 @dataclass(frozen=True)
 class LabellingRules:
     """Section 2 of jia2019.
 
-    frames_per_s : pictures that are looked at
+    frames_per_s : pictures that a visual network is shown
     top_visual, top_audio : most labels of a clip from either network
-    audio_threshold : least mean score of an audio label
-    audio_rate_hz : of the seconds that the audio network hears
+    visual_threshold, audio_threshold : least mean score of a label
     n_folds : parts of the whole, each a table of its own
     """
 
     frames_per_s: float = 3.0
     top_visual: int = 10
     top_audio: int = 5
+    visual_threshold: float = 0.0
     audio_threshold: float = 0.1
-    audio_rate_hz: int = 16_000
     n_folds: int = 4_096
 
     def __post_init__(self) -> None:
-        for name in ("frames_per_s", "top_visual", "top_audio", "audio_rate_hz", "n_folds"):
+        for name in ("frames_per_s", "top_visual", "top_audio", "n_folds"):
             if getattr(self, name) <= 0:
                 raise ConfigError(
                     f"labelling: {name} is {getattr(self, name)}; expected a number above 0"
                 )
-        if not 0 <= self.audio_threshold <= 1:
-            raise ConfigError(
-                f"labelling: audio_threshold is {self.audio_threshold}; expected 0 to 1"
-            )
+        for name in ("visual_threshold", "audio_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"labelling: {name} is {getattr(self, name)}; expected 0 to 1")
+
+    def labels_of(
+        self, source: Source, means: Array, labels: Sequence[str]
+    ) -> tuple[MachineLabel, ...]:
+        """Labels of a clip by one network's mean scores, (n_labels,)."""
+        if source == "visual":
+            return top_labels(means, labels, source, self.top_visual, self.visual_threshold)
+        return top_labels(means, labels, source, self.top_audio, self.audio_threshold)
 
 
 @dataclass(frozen=True)

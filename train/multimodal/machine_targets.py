@@ -89,6 +89,15 @@ class MachineTargets:
         return targets
 
 
+def class_names(classes: Sequence[LabelClass]) -> tuple[str, ...]:
+    """Name of each class: its label; where both networks have that label, the seen one says so."""
+    heard = {label for source, label in classes if source == "audio"}
+    return tuple(
+        f"{label} (seen)" if source == "visual" and label in heard else label
+        for source, label in classes
+    )
+
+
 def read_machine_targets(
     folder: Path,
     folds: Sequence[int] | None = None,

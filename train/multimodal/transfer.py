@@ -1,9 +1,10 @@
 """Transfer of jia2019's audio networks: a classifier on the embeddings of a clip's seconds.
 
 Jia et al. 2019, section 4: the last layer is replaced by one for the classes of the benchmark, and
-"we concat the 128-dimensional audio embedding features as the inputs". The audio network is not
-trained any more. Where the text leaves a choice:
+"we concat the 128-dimensional audio embedding features as the inputs". Where the text leaves a
+choice:
 
+- The audio network is not trained any more; that it is can be chosen (`learns`).
 - The classifier is one fully connected layer with dropout before it.
 - Clips have one length in a benchmark. Of others, ours repeats the seconds of a shorter one from
   its beginning, and leaves out what is beyond in a longer one.
@@ -14,42 +15,42 @@ trained any more. Where the text leaves a choice:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from soundpost.device.errors import InputError
+from soundpost.train.multimodal.audio_networks import as_encoder
+from soundpost.train.multimodal.machine_learning import l2_penalty
+from soundpost.train.multimodal.method import Method, Stage
 
 FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
 
 EMBEDDING_SIZE = 128
+# Clips that are scored at a time.
+_SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """Section 4; dropout .3 for ESC-50, .5 for AudioSet and TUT 2018.
+    """Section 4.
 
-    weight_decay : L2 penalty, half of it times the squared norm of all weights and biases
+    learns : the "classifier" alone, on embeddings that stay as they are; or "all" layers, from the
+        pre-trained weights or, without any, from random ones
+    dropout : .3 for ESC-50, .5 for AudioSet and TUT 2018
+    l2 : penalty, half of it times the squares of all kernels that learn
     """
 
+    learns: str = "classifier"
     dropout: float = 0.3
-    learning_rate: float = 2e-4
-    batch_size: int = 128
-    weight_decay: float = 1e-6
-    epochs: int = 200
-    seed: int = 0
-
-
-ESC50 = TransferSettings()
-AUDIOSET = TransferSettings(dropout=0.5)
-TUT2018 = TransferSettings(dropout=0.5)
+    l2: float = 1e-6
 
 
 def same_length(clips: Sequence[NDArray[Any]], n_seconds: int) -> FloatArray:
@@ -78,9 +79,13 @@ def same_length(clips: Sequence[NDArray[Any]], n_seconds: int) -> FloatArray:
                 f"embeddings of clip {number}: shape {np.shape(clip)}; expected (seconds, "
                 f"{size[0] if size else EMBEDDING_SIZE}), at least one second"
             )
-    seconds = np.arange(n_seconds)
-    rows = [np.asarray(clip, np.float32)[seconds % len(clip)] for clip in clips]
+    rows = [np.asarray(clip, np.float32)[repeated(len(clip), n_seconds)] for clip in clips]
     return np.stack(rows)
+
+
+def repeated(n_own: int, n_seconds: int) -> IntArray:
+    """Which of its own seconds a clip has in each second of the benchmark, (n_seconds,)."""
+    return np.arange(n_seconds) % n_own
 
 
 class TransferClassifier(nn.Module):
@@ -93,7 +98,7 @@ class TransferClassifier(nn.Module):
         self,
         n_labels: int,
         n_seconds: int,
-        dropout: float = ESC50.dropout,
+        dropout: float = TransferSettings.dropout,
         embedding_size: int = EMBEDDING_SIZE,
     ) -> None:
         super().__init__()
@@ -103,6 +108,28 @@ class TransferClassifier(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """(n_clips, n_seconds, embedding_size) to (n_clips, n_labels) before softmax or sigmoid."""
         scores: Tensor = self.classifier(self.dropout(embeddings.flatten(1)))
+        return scores
+
+
+class ClipNetwork(nn.Module):
+    """A clip's seconds to scores: each second's embedding, and the classifier on all of them.
+
+    encoder : an audio network without its classifier (audio_networks.without_classifier)
+    """
+
+    def __init__(self, encoder: nn.Module, classifier: TransferClassifier) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+
+    def embed(self, seconds: Tensor) -> Tensor:
+        """(n_clips, n_seconds, n_frames, n_mels) to (n_clips, n_seconds, embedding_size)."""
+        embedded = as_encoder(self.encoder).embed(seconds.flatten(0, 1)[:, None])
+        return embedded.unflatten(0, seconds.shape[:2])
+
+    def forward(self, seconds: Tensor) -> Tensor:
+        """(n_clips, n_seconds, n_frames, n_mels) to (n_clips, n_labels)."""
+        scores: Tensor = self.classifier(self.embed(seconds))
         return scores
 
 
@@ -116,38 +143,77 @@ def transfer_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(scores, targets)
 
 
-def fit_transfer(
-    embeddings: Tensor,
-    targets: Tensor,
-    n_labels: int,
-    settings: TransferSettings = ESC50,
-    *,
-    quiet: bool = False,
-) -> TransferClassifier:
-    """Train a classifier on the embeddings' device, with a progress bar; in evaluation mode.
+class TransferBatch(NamedTuple):
+    """What a network takes of some clips, and their targets (see transfer_loss)."""
 
-    embeddings : (n_clips, n_seconds, embedding_size); targets : as of transfer_loss
+    inputs: Tensor
+    targets: Tensor
 
-    Raises InputError where there is no clip, or another number of targets.
+
+# Of the numbers of some clips, what a network takes of them: (n, n_seconds, ...) float32.
+InputsOf = Callable[[IntArray], FloatArray]
+
+
+class TransferBatches:
+    """Batches of clips: what `fit_method` takes. An epoch is a permutation, cut into batches.
+
+    inputs : of clips by their numbers
+    targets : of all clips; clips : numbers of those to learn from
+
+    Raises InputError where there are fewer than two.
     """
-    if len(embeddings) == 0 or len(embeddings) != len(targets):
-        raise InputError(
-            f"embeddings of {len(embeddings)} clips, targets of {len(targets)}; expected as many "
-            "of both, and at least one"
-        )
-    torch.manual_seed(settings.seed)
-    _, n_seconds, size = embeddings.shape
-    network = TransferClassifier(n_labels, n_seconds, settings.dropout, size)
-    network.to(embeddings.device).train()
-    optimiser = torch.optim.Adam(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    order = torch.Generator().manual_seed(settings.seed)
-    for _ in tqdm(range(settings.epochs), "transfer", unit="epoch", disable=quiet, leave=False):
-        shuffled = torch.randperm(len(embeddings), generator=order).to(embeddings.device)
-        for chosen in torch.split(shuffled, settings.batch_size):
-            loss = transfer_loss(network(embeddings[chosen]), targets[chosen])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-    return network.eval()
+
+    def __init__(
+        self, inputs: InputsOf, targets: Tensor, clips: IntArray, batch_size: int, seed: int
+    ) -> None:
+        if len(clips) < 2:
+            raise InputError(f"training: {len(clips)} clips; expected two or more to learn from")
+        self.inputs, self.targets, self.clips, self.seed = inputs, targets, clips, seed
+        self.batch_size = min(batch_size, len(clips))
+        self.n_batches = len(clips) // self.batch_size
+        self._order: tuple[int, IntArray] = (-1, clips)
+
+    def batch(self, epoch: int, number: int) -> TransferBatch:
+        """One batch, on the CPU."""
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            self._order = epoch, rng.permutation(self.clips)
+        chosen = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
+        inputs = torch.from_numpy(self.inputs(chosen))
+        return TransferBatch(inputs, self.targets[torch.from_numpy(chosen)])
+
+
+class TransferLearning(Method[TransferBatch]):
+    """A classifier learns from embeddings, or a clip's network from its seconds.
+
+    student : TransferClassifier or ClipNetwork; l2 : see l2_penalty
+    """
+
+    def __init__(self, student: nn.Module, l2: float) -> None:
+        super().__init__()
+        self.stages = (Stage("transfer", ("student",)),)
+        self.student = student
+        self.l2 = l2
+
+    def losses(self, batch: TransferBatch, stage: Stage) -> dict[str, Tensor]:
+        """Terms "labels" and "l2"."""
+        labels = transfer_loss(self.student(batch.inputs).float(), batch.targets)
+        l2 = l2_penalty(self.student, self.l2)
+        return {"loss": labels + l2, "labels": labels, "l2": l2}
+
+
+@torch.no_grad()
+def score_inputs(
+    network: nn.Module, inputs: InputsOf, clips: IntArray, device: torch.device, *, one: bool
+) -> FloatArray:
+    """Scores of clips, 0 to 1, (n_clips, n_labels).
+
+    network : in evaluation mode on the device; one : of the classes is each clip's (softmax)
+    """
+    found = []
+    for first in range(0, len(clips), _SCORED_AT_ONCE):
+        part = torch.from_numpy(inputs(clips[first : first + _SCORED_AT_ONCE])).to(device)
+        logits = network(part).float()
+        found.append((logits.softmax(1) if one else logits.sigmoid()).cpu().numpy())
+    scores: FloatArray = np.concatenate(found)
+    return scores

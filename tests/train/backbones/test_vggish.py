@@ -70,6 +70,17 @@ def test_the_last_map_is_6_by_4_and_the_embedding_has_128(kind):
     assert embedding.shape == (2, 128)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quarter_of_the_width_has_a_sixteenth_of_the_kernels(kind):
+    # But for the first convolution, of one plane, and the layers beside the embedding: a quarter.
+    with torch.device("meta"):
+        network = VGGish(10_998, VGGishSettings(kind, width=0.25))
+    first, last = 9 * 64, 4096 * 128
+    inside = CONVOLUTIONS - first + HEAD - last - 128 * 10_998
+    assert counts(network).weights == inside // 16 + (first + last) // 4 + 128 * 10_998
+    assert network(torch.empty(PATCH, device="meta"))[1].shape == (2, 128)
+
+
 @pytest.mark.parametrize(("kind", "one"), [("plain", "CR"), ("batch_norm", "CRB")])
 def test_layers_stand_in_the_order_of_table_1(kind, one):
     # Convolutions of 64; 128; 256 twice; 512 twice; max pooling 2*2 after each.

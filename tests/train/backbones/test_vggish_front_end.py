@@ -9,6 +9,7 @@ from soundpost.train.backbones.vggish import VGGish
 from soundpost.train.backbones.vggish_front_end import (
     PATCH_SAMPLES,
     fingerprint,
+    patch_of_each,
     patches_of,
     vggish_log_mel,
     vggish_patches,
@@ -60,6 +61,13 @@ def test_patches_of_a_clip(n_samples, n_patches):
         np.testing.assert_array_equal(
             patches.reshape(-1, 64), vggish_log_mel(sound)[: 96 * n_patches]
         )
+
+
+def test_of_each_second_a_patch():
+    seconds = np.random.default_rng(1).uniform(-1, 1, (3, 16_000)).astype(np.float32)
+    found = patch_of_each(seconds)
+    assert found.shape == (3, 96, 64)
+    np.testing.assert_array_equal(found[1], vggish_log_mel(seconds[1])[:96])
 
 
 def test_the_network_takes_them(sound):

@@ -14,9 +14,9 @@ import pytest
 
 from soundpost.device.errors import InputError, UsageError
 from soundpost.train.datasets.catalogue import MediaClip
-from soundpost.train.multimodal.label_models import LabelModel
+from soundpost.train.multimodal.label_models import PictureModel, SecondModel
 from soundpost.train.multimodal.labelling import fold_name, label_clips
-from soundpost.train.multimodal.machine_labels import LabellingRules, fold_of
+from soundpost.train.multimodal.machine_labels import AUDIO_RATE_HZ, LabellingRules, fold_of
 from soundpost.train.multimodal.soft_label_format import Teacher
 
 _specification = spec_from_file_location(
@@ -40,12 +40,12 @@ def grey_scores(frames):
 def tone_scores(seconds):
     """Amplitude of some tones in each second."""
     n = np.arange(seconds.shape[1])
-    turns = np.exp(-2j * np.pi * np.outer(n, TONES_HZ) / RULES.audio_rate_hz)
+    turns = np.exp(-2j * np.pi * np.outer(n, TONES_HZ) / AUDIO_RATE_HZ)
     return np.minimum(1, 2 * np.abs(seconds @ turns) / len(n))
 
 
-SEEING = LabelModel(Teacher("grey", "ab" * 32), GREYS, grey_scores)
-HEARING = LabelModel(Teacher("tone", "cd" * 32), tuple(f"{hz} Hz" for hz in TONES_HZ), tone_scores)
+SEEING = PictureModel(Teacher("grey", "ab" * 32), GREYS, grey_scores)
+HEARING = SecondModel(Teacher("tone", "cd" * 32), tuple(f"{hz} Hz" for hz in TONES_HZ), tone_scores)
 
 
 def media(name, path, seconds=SECONDS):
@@ -130,7 +130,7 @@ def scores(frames):
     if seen == int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
     return case.grey_scores(frames)
-model = case.LabelModel(case.SEEING.teacher, case.GREYS, scores)
+model = case.PictureModel(case.SEEING.teacher, case.GREYS, scores)
 clips = [case.media(f"v{i}", case.Path(sys.argv[2]) / f"v{i}.mkv") for i in range(8)]
 case.label_clips(clips, model, case.HEARING, case.Path(sys.argv[3]), case.RULES, quiet=True)
 """
@@ -163,10 +163,9 @@ def test_a_torn_line_is_done_again(clips, labelled, tmp_path, torn):
             raise KeyboardInterrupt
         return grey_scores(frames)
 
+    stopped = PictureModel(SEEING.teacher, GREYS, failing)
     with pytest.raises(KeyboardInterrupt):
-        label_clips(
-            clips, LabelModel(SEEING.teacher, GREYS, failing), HEARING, tmp_path, RULES, quiet=True
-        )
+        label_clips(clips, stopped, HEARING, tmp_path, RULES, quiet=True)
     (part,) = tmp_path.glob("*.part")
     with part.open("ab") as file:
         file.write(torn)
@@ -182,7 +181,7 @@ def test_work_is_shared_by_folds_and_never_done_twice(clips, labelled, tmp_path)
     def unasked(frames):
         raise AssertionError("labelled again")
 
-    idle = LabelModel(SEEING.teacher, GREYS, unasked)
+    idle = PictureModel(SEEING.teacher, GREYS, unasked)
     report = label_clips(clips, idle, HEARING, tmp_path, RULES, quiet=True)
     assert (report.n_clips, report.n_new) == (8, 0)
 
@@ -241,8 +240,8 @@ def test_one_network_is_enough(clips, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"visual": LabelModel(Teacher("grey", "ef" * 32), GREYS, grey_scores)}, "with visual"),
-        ({"visual": LabelModel(SEEING.teacher, GREYS[::-1], grey_scores)}, "with visual"),
+        ({"visual": PictureModel(Teacher("grey", "ef" * 32), GREYS, grey_scores)}, "with visual"),
+        ({"visual": PictureModel(SEEING.teacher, GREYS[::-1], grey_scores)}, "with visual"),
         ({"audio": None}, "with audio"),
         ({"rules": LabellingRules(top_visual=3, n_folds=8)}, "with rules"),
         ({"clips": "fewer"}, "with clips"),
@@ -259,7 +258,7 @@ def test_a_folder_holds_one_labelling(clips, labelled, changed, message):
 
 
 def test_a_network_that_gives_no_scores_stops_the_run(clips, tmp_path):
-    deaf = LabelModel(HEARING.teacher, HEARING.labels, lambda seconds: np.full((2, 4), np.nan))
+    deaf = SecondModel(HEARING.teacher, HEARING.labels, lambda seconds: np.full((2, 4), np.nan))
     with pytest.raises(InputError, match="tone: a score is nan; expected 0 to 1"):
         label_clips(clips, SEEING, deaf, tmp_path, RULES, quiet=True)
     assert not list(tmp_path.glob("fold_*.csv"))

@@ -25,6 +25,8 @@ def test_rules_are_those_of_the_text():
     rules = LabellingRules()
     assert (rules.frames_per_s, rules.top_visual, rules.top_audio) == (3.0, 10, 5)
     assert rules.n_folds == 4_096
+    # "top-10 predictions are selected as the visual labels", whatever their scores.
+    assert rules.visual_threshold == 0.0
 
 
 def test_folds_follow_from_the_uuid_of_the_id():
@@ -103,6 +105,8 @@ def test_bad_rules_and_bad_scores_are_named():
         LabellingRules(n_folds=0)
     with pytest.raises(ConfigError, match=r"audio_threshold is 1\.5; expected 0 to 1"):
         LabellingRules(audio_threshold=1.5)
+    with pytest.raises(ConfigError, match=r"visual_threshold is -1; expected 0 to 1"):
+        LabellingRules(visual_threshold=-1)
     with pytest.raises(InputError, match=r"vggish: scores of shape \(2, 3\); expected .*, 4\)"):
         mean_scores(np.zeros((2, 3)), 4, "vggish")
     with pytest.raises(InputError, match=r"vggish: a score is 2\.0; expected 0 to 1, after"):
