@@ -46,6 +46,8 @@ from soundpost.export.windows import (
 )
 from soundpost.train.metrics import ClipFigures
 from soundpost.train.mobilenet_v2 import LOGIT_LIMIT
+from soundpost.train.recipe import SENSOR_KIND
+from soundpost.train.run import SCHEMA as CLIPS_SCHEMA
 from soundpost.train.run import WEIGHTS, TrainedRun, load_run, schema_of
 from soundpost.train.sed.run import SCHEMA as PAIR_SCHEMA
 from soundpost.train.windows import HOP_FRAMES
@@ -144,12 +146,19 @@ def export_run(
 
 
 def check_exportable(folder: Path) -> None:
-    """Raise InputError for a run of a detection recipe: it hears ten seconds at once."""
+    """Raise InputError for a run that is no sensor's: of a detection recipe, or a teacher."""
     if schema_of(folder) == PAIR_SCHEMA:
         raise InputError(
             f"{folder}: hears ten seconds at once, which a sensor cannot wait for; distil a "
             f"streaming student from it: soundpost train streaming --teacher {folder}"
         )
+    if schema_of(folder) == CLIPS_SCHEMA:
+        kind = load_run(folder).model.kind
+        if kind != SENSOR_KIND:
+            raise InputError(
+                f"{folder}: is of kind {kind}, which no sensor runs; distil a {SENSOR_KIND} from "
+                f"it: soundpost train esc50_taught --data DIR --live-teacher {folder}"
+            )
 
 
 @dataclass(frozen=True)

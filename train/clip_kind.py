@@ -16,22 +16,27 @@ from soundpost.train.run import SCHEMA, train_run
 def train_clips(arguments: argparse.Namespace, path: Path) -> Outcome:
     """`soundpost train starter` and the like."""
     out = arguments.out
+    recipe = load_recipe(path, arguments.changes)
     figures = train_run(
-        load_recipe(path, arguments.changes),
+        recipe,
         arguments.data,
         out,
         arguments.fold,
         init=arguments.init,
         soft_labels=arguments.soft_labels,
+        live=arguments.live_teacher,
         device=arguments.device,
         quiet=arguments.quiet,
     )
+    following = f"export {out} --out {out.name}.bundle"
+    if not recipe.model.for_the_sensor:
+        following = f"train esc50_taught --data {arguments.data} --live-teacher {out} --out taught"
     return Outcome(
         {name: of.to_dict() for name, of in figures.items()},
         (
             *(f"{name}: {of.line()}" for name, of in figures.items()),
             f"report: {out / 'report.md'}",
-            f"next: soundpost export {out} --out {out.name}.bundle",
+            f"next: soundpost {following}",
         ),
     )
 
@@ -63,7 +68,7 @@ def evaluate_clips(arguments: argparse.Namespace) -> Outcome:
 
 CLIPS = RunKind(
     schema=SCHEMA,
-    takes=frozenset({"fold", "init", "soft_labels"}),
+    takes=frozenset({"fold", "init", "soft_labels", "live_teacher"}),
     train=train_clips,
     evaluate=evaluate_clips,
     labeller=clip_labeller,

@@ -30,11 +30,15 @@ holds clips.csv with the columns filename,label,fold (and, if you have them, gro
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
-as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on), which learn from sound
-and video, DIR holds a data set's tables as published: set data.kind and the splits (soundpost
-dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
-acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
-stopped when the same command is given again.
+as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
+yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
+published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
+the layout of `actions`. A killed run goes on where it stopped when the same command is given again.
+
+Clip students learn from teachers too: from what `soundpost distil` wrote (--soft-labels), or from
+larger networks, such as a run of esc50_teacher, that hear each window as the student does, mixed
+and masked (--live-teacher).
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -43,9 +47,11 @@ examples:
   soundpost train my.toml --data clips --out runs/short training.epochs=20 model.width=0.5
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
+  soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
+  soundpost train esc50_taught --data clips --out runs/taught --live-teacher runs/teacher
 
 RUN then holds settings.json, metrics.jsonl (one line per epoch), model.safetensors, pictures and
 report.md. Next: soundpost export RUN --out my.bundle
@@ -107,8 +113,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STORE",
-        help="for clip students: learn also from what `soundpost distil` wrote; several are "
-        "averaged",
+        help="for clip students and streaming: learn from what `soundpost distil` wrote, beside "
+        "the labels; several are averaged",
+    )
+    parser.add_argument(
+        "--live-teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="for clip students: learn also from what this run of clips hears in each window that "
+        "the student hears; several are averaged",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 # model.kind of a recipe, and where its family stands: module and name.
 _FAMILIES: Final = {
     "mobilenet_v2": "soundpost.train.clip_kind:CLIPS",
+    "audio_cnn": "soundpost.train.clip_kind:CLIPS",
+    "audio_resnet": "soundpost.train.clip_kind:CLIPS",
+    "vggish": "soundpost.train.clip_kind:CLIPS",
     "pts": "soundpost.train.sed.scene_kinds:DETECTION",
     "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
     "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
     "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
     "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
+    "li2018": "soundpost.train.multimodal.fusion_kind:FUSION",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {
@@ -37,6 +41,7 @@ OPTIONS: Final = {
     "init": "--init FROM",
     "teacher": "--teacher RUN",
     "soft_labels": "--soft-labels STORE",
+    "live_teacher": "--live-teacher RUN",
 }
 # Options of `soundpost evaluate` that are some family's alone.
 JUDGED_WITH: Final = ("layers", "kind", "out")

@@ -153,12 +153,15 @@ def fit(
     evaluate: Any,
     *,
     criterion: Callable[[Tensor, Tensor, Recipe], Tensor] = loss_of,
+    told: Callable[[Tensor, Tensor], Tensor] | None = None,
     quiet: bool = False,
 ) -> nn.Module:
     """Train a network, going on from the run's last checkpoint.
 
     evaluate : called with the averaged network every report_every epochs, returns metrics
-    criterion : loss of logits and of the targets that draw_batch returns
+    criterion : loss of logits and of targets
+    told : of a batch's patches and targets, the targets that the criterion takes; those of
+        draw_batch by default
     Returns the averaged network. One line of metrics per epoch goes to metrics.jsonl.
     """
     if device.type == "cpu":
@@ -174,6 +177,8 @@ def fit(
             {"params": others, "weight_decay": 0.0},
         ],
         lr=training.learning_rate,
+        # In one pass over memory instead of a dozen: an eighth of a CPU step.
+        fused=True,
     )
     checkpoint = run / CHECKPOINT
     first, step = 0, 0
@@ -219,8 +224,11 @@ def fit(
                 group["lr"] = rate
             clips = order[i * training.batch_size : (i + 1) * training.batch_size]
             patches, targets = draw_batch(data, clips, recipe, log_mel, generator)
+            patches = patches.contiguous(memory_format=torch.channels_last)
+            if told is not None:
+                targets = told(patches, targets)
             with torch.autocast(device.type, torch.bfloat16):
-                logits, _ = forward(patches.contiguous(memory_format=torch.channels_last))
+                logits, _ = forward(patches)
             loss = criterion(logits.float(), targets, recipe)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -259,13 +267,19 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 @torch.no_grad()
 def score_patches(
-    network: nn.Module, patches: NDArray[np.float32], device: torch.device, batch: int = 256
+    network: nn.Module,
+    patches: NDArray[np.float32],
+    device: torch.device,
+    batch: int = 256,
+    *,
+    bfloat16: bool = False,
 ) -> NDArray[np.float32]:
     """Logits of many patches.
 
     Parameters
     ----------
     patches : (n, n_frames, n_mels)
+    bfloat16 : as in training; several times as fast on some CPUs
 
     Returns
     -------
@@ -275,6 +289,7 @@ def score_patches(
     out = []
     for start in range(0, len(patches), batch):
         part = torch.from_numpy(patches[start : start + batch]).unsqueeze(1).to(device)
-        logits, _ = network(part.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits, _ = network(part.contiguous(memory_format=torch.channels_last))
         out.append(logits.float().clamp(-8.0, 8.0).cpu().numpy())
     return np.concatenate(out)

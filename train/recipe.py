@@ -21,14 +21,28 @@ else:
     import tomli as tomllib
 
 
+# model.kind of networks on windows of clips: the sensor's, and those that may teach it.
+SENSOR_KIND = "mobilenet_v2"
+CLIP_KINDS = (SENSOR_KIND, "audio_cnn", "audio_resnet", "vggish")
+
+
 @dataclass(frozen=True)
 class ModelSettings:
-    """Student. width scales every channel count; see train/mobilenet_v2.py."""
+    """Student, or a larger network as its teacher; see train/clip_networks.py.
 
-    kind: str = "mobilenet_v2"
+    kind : "mobilenet_v2", the sensor's; or "audio_cnn", "audio_resnet", "vggish"
+    width : multiplier on every channel count (of vggish, on the units of its hidden layers)
+    """
+
+    kind: str = SENSOR_KIND
     width: float = 1.0
     embedding_size: int = 128
     dropout: float = 0.3
+
+    @property
+    def for_the_sensor(self) -> bool:
+        """Whether it is the sensor's student; else it is a teacher."""
+        return self.kind == SENSOR_KIND
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,9 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class SoftLabelSettings:
-    """How much a student learns from soft labels (`--soft-labels`); without them, not used.
+    """How much a student learns from its teachers (`--soft-labels`, `--live-teacher`).
+
+    Without them, not used.
 
     teacher_weight : 0 (labels alone) to 1 (soft labels alone)
     temperature : by which teacher's and student's logits are divided
@@ -267,7 +283,12 @@ def _check(recipe: Recipe, where: str) -> None:
     data, augment, training = recipe.data, recipe.augment, recipe.training
     soft = recipe.soft_labels
     checks = (
-        (recipe.model.kind == "mobilenet_v2", "model.kind", recipe.model.kind, "mobilenet_v2"),
+        (
+            recipe.model.kind in CLIP_KINDS,
+            "model.kind",
+            recipe.model.kind,
+            f"one of {', '.join(CLIP_KINDS)}",
+        ),
         (0.1 <= recipe.model.width <= 4, "model.width", recipe.model.width, "0.1 to 4"),
         (0 <= recipe.model.dropout < 1, "model.dropout", recipe.model.dropout, "0 to below 1"),
         (

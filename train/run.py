@@ -18,17 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from soundpost.device.errors import ConfigError, InputError
+from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.train import report
 from soundpost.train.augment import make_bank
 from soundpost.train.checkpoint import load_packed_tensors, load_tensors, save_tensors
+from soundpost.train.clip_networks import build_network
 from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
 from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
 from soundpost.train.loop import METRICS, TrainingData, fit, loss_of, score_patches
 from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
-from soundpost.train.mobilenet_v2 import MobileNetV2, MobileNetV2Settings
+from soundpost.train.multimodal.live_teachers import live_teachers
 from soundpost.train.multimodal.taught_clips import (
     open_soft_labels,
     say_it_themselves,
@@ -47,13 +48,6 @@ WEIGHTS = "model.safetensors"
 SCORES = "scores.npz"
 
 
-def build_network(labels: tuple[str, ...], model: ModelSettings) -> MobileNetV2:
-    """Student with random weights."""
-    return MobileNetV2(
-        len(labels), MobileNetV2Settings(model.width, model.embedding_size, model.dropout)
-    )
-
-
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished run as export and evaluation read it."""
@@ -63,7 +57,12 @@ class TrainedRun:
     front_end: FrontEnd
     model: ModelSettings
     settings: dict[str, Any]
-    network: MobileNetV2
+    network: nn.Module
+
+    @property
+    def weights(self) -> Path:
+        """File of the network's weights."""
+        return self.folder / WEIGHTS
 
     @property
     def n_frames(self) -> int:
@@ -136,7 +135,7 @@ def load_run(folder: Path) -> TrainedRun:
     return TrainedRun(folder, labels, front_end, model, settings, network.eval())
 
 
-def initialise(network: MobileNetV2, labels: tuple[str, ...], source: str) -> int:
+def initialise(network: nn.Module, labels: tuple[str, ...], source: str) -> int:
     """Start from earlier weights; a label of the same name keeps its classifier row.
 
     source : "starter" or the path of a model.safetensors
@@ -161,7 +160,7 @@ def initialise(network: MobileNetV2, labels: tuple[str, ...], source: str) -> in
         ):
             raise InputError(
                 f"--init {source}: has no {name} of shape {tuple(value.shape)}; "
-                "it was trained with another model: set model.width to the same"
+                "it was trained with another model: set model.kind and model.width to the same"
             )
         if name.startswith("classifier"):
             for row, from_row in shared:
@@ -198,13 +197,17 @@ def choose_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Clips to be judged: their windows and true labels."""
+    """Clips to be judged: their windows and true labels.
+
+    bfloat16 : for teachers, whose float scores no int8 model is held against
+    """
 
     windows: Windows
     truth: NDArray[np.int64]
+    bfloat16: bool
 
     def scores(self, network: nn.Module, device: torch.device) -> NDArray[np.float64]:
-        logits = score_patches(network, self.windows.patches, device)
+        logits = score_patches(network, self.windows.patches, device, bfloat16=self.bfloat16)
         return clip_means(1 / (1 + np.exp(-logits)), self.windows.clip, len(self.truth))
 
 
@@ -213,7 +216,8 @@ def _judged(
 ) -> _Judged:
     waveforms = load_waveforms(clips, recipe.front_end.sample_rate_hz, quiet=quiet)
     windows = windows_of(waveforms, recipe.front_end, recipe.data.patch_frames)
-    return _Judged(windows, np.array([labels.index(clip.label) for clip in clips]))
+    truth = np.array([labels.index(clip.label) for clip in clips])
+    return _Judged(windows, truth, not recipe.model.for_the_sensor)
 
 
 def train_run(
@@ -224,17 +228,25 @@ def train_run(
     *,
     init: str | None = None,
     soft_labels: Sequence[Path] = (),
+    live: Sequence[Path] = (),
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, ClipFigures]:
     """Train, judge and write the run folder; goes on where an earlier call was killed.
 
     soft_labels : stores that teachers wrote of the clips (`soundpost distil`), to learn from too
+    live : finished runs of clips, to learn from what they hear in each window
 
     Returns the figures of "test" (the held-out fold) and "validation", as far as there are any.
     """
+    if soft_labels and live:
+        raise UsageError(
+            "--soft-labels, --live-teacher: both are given, a student takes one of them; label the "
+            "clips with the live teachers too (soundpost distil), or leave the soft labels out"
+        )
     clip_set = read_clip_set(data)
     split = split_clips(clip_set, fold, recipe.data, recipe.training.seed)
+    where = choose_device(device)
     synthesised = ALARM_LABELS if recipe.data.alarms else ()
     labels = tuple(sorted({*clip_set.labels, *synthesised}))
     settings: dict[str, Any] = {
@@ -256,11 +268,16 @@ def train_run(
         "git": git_revision(),
         "torch": torch.__version__,
     }
-    soft = None
+    soft, heard = None, None
+    taught = bool(soft_labels or live)
+    if live:
+        runs = [load_run(teacher) for teacher in live]
+        heard = live_teachers(runs, labels, recipe, where)
+        settings["live_teachers"] = [dataclasses.asdict(teacher) for teacher in heard.teachers]
     if soft_labels:
         soft = open_soft_labels(soft_labels, clip_set.labels, recipe.soft_labels)
         settings["soft_labels"] = [dataclasses.asdict(teacher) for teacher in soft.teachers]
-    else:
+    if not taught:
         # Not used; runs of before there were any go on.
         del settings["recipe"]["soft_labels"]
     claim(run, settings)
@@ -289,13 +306,14 @@ def train_run(
     network = build_network(labels, recipe.model)
     if init:
         initialise(network, labels, init)
-    where = choose_device(device)
+    scored: dict[str, NDArray[np.float64]] = {}
 
     def evaluate(average: nn.Module) -> dict[str, Any]:
         if not judged:
             return {}
         name, held_out = next(iter(judged.items()))
-        figures = clip_figures(held_out.scores(average, where), held_out.truth, labels)
+        scored[name] = held_out.scores(average, where)
+        figures = clip_figures(scored[name], held_out.truth, labels)
         return {
             "judged": name,
             "top1": round(figures.top1, 4),
@@ -309,11 +327,16 @@ def train_run(
         run,
         where,
         evaluate,
-        criterion=loss_of if soft is None else taught_loss,
+        criterion=taught_loss if taught else loss_of,
+        told=None if heard is None else heard.hear,
         quiet=quiet,
     )
     save_tensors(run / WEIGHTS, average.state_dict(), {"labels": list(labels)})
-    scores = {name: part.scores(average, where) for name, part in judged.items()}
+    # What was scored last was scored with the weights of the last epoch.
+    scores = {
+        name: scored[name] if name in scored else part.scores(average, where)
+        for name, part in judged.items()
+    }
     figures = {
         name: clip_figures(scores[name], part.truth, labels) for name, part in judged.items()
     }
@@ -328,14 +351,16 @@ def train_run(
     for name, f in figures.items():
         report.draw_confusion(f.confusion, labels, run / f"confusion_{name}.png")
     told = recipe
-    if soft is not None:
-        told = replace(recipe, source=f"{recipe.source}\n\n{source_line(soft, recipe.soft_labels)}")
+    teachers = soft or heard
+    if teachers is not None:
+        said = source_line(teachers.teachers, recipe.soft_labels)
+        told = replace(recipe, source=f"{recipe.source}\n\n{said}")
     report.write_report(run, told, settings, figures)
     return figures
 
 
 # What may differ between the call that began a run and the one that goes on with it.
-_MAY_CHANGE = ("git", "torch", "path", "teacher_path")
+_MAY_CHANGE = ("git", "torch", "path", "places", "teacher_path")
 
 
 def claim(run: Path, settings: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """Trains rows of yin2021's tables with several seeds and prints them beside the published figures.
 
 python tests/benchmarks/yin2021.py --data dcase17 --out runs/yin
-python tests/benchmarks/yin2021.py --data DIR --out runs/yin --rows plain mutual --seeds 0 \
-    data.kind=dcase2018 'data.train=["weak"]' 'data.test=["test"]' training.epochs=20
+python tests/benchmarks/yin2021.py data.kind=dcase2018 'data.train=["weak"]' 'data.test=["test"]' \
+    training.epochs=20 --data DIR --out runs/yin --rows plain mutual --seeds 0
+
+Changes come first, for --rows and --seeds take all that follows them.
 
 Scores of the seeds are averaged, as published. A teacher that learns before its student is trained
 once for each seed (`fusion`) and given to the others. Killed, it goes on where it stopped when the

@@ -76,6 +76,7 @@ class FrozenBackbone(nn.Module):
     network : with embed and forward (VisualNetwork)
     frames : how frames are prepared
     origin : what identifies its weights, such as their hash; by default the weights themselves
+    names : of its scores, where they come with the weights
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class FrozenBackbone(nn.Module):
         network: nn.Module,
         frames: FrameInput = IMAGENET,
         origin: dict[str, Any] | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).eval()
         self.frames = frames
         self.origin = origin
+        self.names = names
 
     @property
     def embedding_size(self) -> int:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from soundpost.train.datasets.catalogue import Listing, Problem
 
 SCHEMA: Final = "soundpost.dataset/1"
-KIND_NAMES: Final = ("audioset", "dcase2017", "dcase2018", "esc50", "scenes", "actions", "world")
+KIND_NAMES: Final = (
+    *("audioset", "dcase2017", "dcase2018", "esc50", "scenes", "actions", "desed", "world"),
+)
 _NEEDS: Final[dict[str | None, tuple[Literal["audio", "video"], ...] | None]] = {
     None: None,
     "audio": ("audio",),
@@ -47,7 +49,8 @@ KIND is one of
   esc50      meta/esc50.csv and audio/, or any folder with clips.csv
   scenes     TUT or TAU Urban Acoustic Scenes: meta.csv, evaluation_setup/, audio/
   actions    acoustic images: Location_01/Subject_01/Action_01/{MFCC_Image, audio, video}
-  world      the same with all that sounds in each take, as `soundpost dataset world` writes it
+  desed      metadata/train/synthetic.tsv and so on, audio/: DESED, or soundpost soundscapes
+  world      actions with all that sounds in each take, as `soundpost dataset world` writes it
 
 Sound and video of the first three are files of your own, anywhere below DIR (or --audio, --video),
 named as usual: with or without Y in front, the video's id, and start and end in seconds or

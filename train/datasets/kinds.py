@@ -35,6 +35,13 @@ class Kind:
     of_files: bool = False
 
 
+def _list_scenes(folders: Folders) -> Listing:
+    # Its reader brings torch along, which the other layouts do without.
+    from soundpost.train.datasets.scene_folders import list_scenes
+
+    return list_scenes(folders.tables)
+
+
 KINDS: Final[Mapping[str, Kind]] = {
     "audioset": Kind(read_audioset, ("audio", "video"), of_files=True),
     "dcase2017": Kind(read_dcase2017, ("audio", "video"), of_files=True),
@@ -42,6 +49,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "esc50": Kind(lambda folders: list_clips(folders.tables), ("audio",)),
     "scenes": Kind(lambda folders: read_scenes(folders.tables), ("audio",)),
     "actions": Kind(lambda folders: list_actions(folders.tables), ("audio", "video", "images")),
+    "desed": Kind(_list_scenes, ("audio",)),
     "world": Kind(lambda folders: read_world(folders.tables), ("audio", "video", "images")),
 }
 

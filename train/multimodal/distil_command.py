@@ -20,12 +20,14 @@ student then learns from them beside its labels, and from several teachers' aver
 
 RUN is a run of a clip student (starter, finetune ...) or of yin2021 and its rows. Of the latter,
 --network teacher takes the one that also sees, where the method has one. KIND is the layout of DIR
-(soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that was stopped
-goes on when the same command is given again.
+(soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed for recordings that
+streaming learns from. A job that was stopped goes on when the same command is given again.
 
 examples:
   soundpost distil runs/first --data clips --kind esc50 --out soft
   soundpost train finetune --data clips --out runs/taught --init starter --soft-labels soft
+  soundpost distil runs/first --data scenes --kind desed --split train --out soft_scenes
+  soundpost train streaming --data scenes --out runs/streaming --soft-labels soft_scenes
   soundpost distil runs/yin --data dcase17 --kind dcase2017 --network teacher --split training \\
       --out soft17 --weights vgg16-397923af.pth
 """

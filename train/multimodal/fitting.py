@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -34,12 +34,57 @@ from soundpost.train.recipe import check_all
 from soundpost.train.sed.batches import prefetch
 
 T = TypeVar("T")
+# A line of metrics.jsonl.
+Line = Mapping[str, Any]
 BatchT_co = TypeVar("BatchT_co", covariant=True)
+
+
+class Optimisation(Protocol):
+    """What the loop asks of a recipe: how long, and by which steps.
+
+    epochs, bfloat16, report_every, seed : as of FitSettings
+    """
+
+    @property
+    def epochs(self) -> int:
+        """Of a stage with share 1."""
+        ...
+
+    @property
+    def bfloat16(self) -> bool:
+        """Mixed precision."""
+        ...
+
+    @property
+    def report_every(self) -> int:
+        """Epochs between two judgements."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of what an epoch draws."""
+        ...
+
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Of a stage."""
+        ...
+
+    def limit_gradients(self, weights: list[nn.Parameter]) -> None:
+        """Clip them, or not; called before each step."""
+        ...
+
+    def learning_rate_of(self, epoch: int, earlier: Sequence[Line] = ()) -> float:
+        """Learning rate of a stage's epoch, from 0.
+
+        earlier : what metrics.jsonl says of the stage's epochs before it. Nothing else may decide,
+            so that a run that was stopped goes on with the rate that it would have had.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Optimisation: Adam, as the papers have it.
+    """Optimisation: Adam, as most papers have it.
 
     epochs : of a stage with share 1; one with another takes that share of them, and one at least
     decay : factor on the learning rate after every decay_epochs, counted from the stage's begin
@@ -79,8 +124,15 @@ class FitSettings:
             where,
         )
 
-    def learning_rate_of(self, epoch: int) -> float:
-        """Learning rate of a stage's epoch, from 0."""
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """See Optimisation."""
+        return torch.optim.Adam(weights, lr=self.learning_rate)
+
+    def limit_gradients(self, weights: list[nn.Parameter]) -> None:
+        """Gradients are as they are."""
+
+    def learning_rate_of(self, epoch: int, earlier: Sequence[Line] = ()) -> float:
+        """Learning rate of a stage's epoch, from 0; it follows from the number alone."""
         return self.learning_rate * float(self.decay ** (epoch // self.decay_epochs))
 
 
@@ -129,7 +181,7 @@ def to_device(batch: T, device: torch.device) -> T:
 def fit_method(
     method: Method[BatchT],
     source: EpochSource[BatchT],
-    settings: FitSettings,
+    settings: Optimisation,
     run: Path,
     device: torch.device,
     *,
@@ -155,6 +207,7 @@ def fit_method(
     stages = stage_epochs(method, settings.epochs)
     tensors, done = _last_checkpoint(run)
     cut_metrics(run / METRICS, done)
+    lines = _read_lines(run / METRICS)
     with tqdm(
         total=sum(n for _, n in stages) * source.n_batches,
         initial=done * source.n_batches,
@@ -168,16 +221,18 @@ def fit_method(
         for stage, n_epochs in stages:
             last = first + n_epochs
             if done < last:
-                optimiser = torch.optim.Adam(method.begin(stage), lr=settings.learning_rate)
+                optimiser = settings.optimiser(method.begin(stage))
                 if tensors:
                     _restore(tensors, method, optimiser if done > first else None, run)
                     tensors = {}
                 for epoch in range(max(first, done), last):
-                    line = loop.epoch(stage, optimiser, epoch, epoch - first)
+                    rate = settings.learning_rate_of(epoch - first, lines[first:epoch])
+                    line = loop.epoch(stage, optimiser, epoch, rate)
                     due = (epoch - first + 1) % settings.report_every == 0 or epoch + 1 == last
                     if judge is not None and due:
                         line |= judge(stage)
                     loop.keep(line, optimiser)
+                    lines.append(line)
             first = last
     if tensors:
         _restore(tensors, method, None, run)
@@ -194,22 +249,18 @@ class _Loop:
 
     method: Method[Any]
     source: EpochSource[Any]
-    settings: FitSettings
+    settings: Optimisation
     run: Path
     device: torch.device
     bar: Any
 
     def epoch(
-        self, stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, of_stage: int
+        self, stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, rate: float
     ) -> dict[str, Any]:
-        """Train for one epoch; its line for metrics.jsonl.
-
-        epoch, of_stage : its number in the run and in the stage, from 0
-        """
+        """Train for one epoch, whose number in the run is from 0; its line for metrics.jsonl."""
         settings, n_batches = self.settings, self.source.n_batches
         # Seeded by epoch: dropout of a resumed run is that of the uninterrupted one.
         torch.manual_seed(settings.seed * 100_003 + epoch)
-        rate = settings.learning_rate_of(of_stage)
         for group in optimiser.param_groups:
             group["lr"] = rate
         self.method.begin(stage)
@@ -217,7 +268,14 @@ class _Loop:
         sums: dict[str, float] = defaultdict(float)
         for batch in prefetch(self.source.batch(epoch, number) for number in range(n_batches)):
             on_device = to_device(batch, self.device)
-            terms = train_step(self.method, on_device, stage, optimiser, bfloat16=settings.bfloat16)
+            terms = train_step(
+                self.method,
+                on_device,
+                stage,
+                optimiser,
+                bfloat16=settings.bfloat16,
+                limit=settings.limit_gradients,
+            )
             if not math.isfinite(terms["loss"]):
                 raise InputError(
                     f"{self.run}: the loss of epoch {epoch + 1} (stage {stage.name}) is no number; "
@@ -244,6 +302,13 @@ class _Loop:
             training_tensors(self.method, _NOTHING, optimiser),
             {"epoch": line["epoch"], "stage": line["stage"]},
         )
+
+
+def _read_lines(metrics: Path) -> list[dict[str, Any]]:
+    """The epochs' lines, none where there is no file yet."""
+    if not metrics.is_file():
+        return []
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
 
 
 def _last_checkpoint(run: Path) -> tuple[dict[str, Tensor], int]:

@@ -4,7 +4,7 @@ A method holds its networks, always with a `student`, and is trained stage by st
 all of them:
 
     for stage in method.stages:
-        optimiser = Adam(method.begin(stage))
+        optimiser = Adam(method.begin(stage))    (or what the recipe has)
         for batch in batches:
             train_step(method, batch, stage, optimiser)
 
@@ -16,6 +16,7 @@ the sum is for each network that of its own loss, and Adam treats every weight b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -82,10 +83,12 @@ def train_step(
     optimiser: torch.optim.Optimizer,
     *,
     bfloat16: bool = False,
+    limit: Callable[[list[nn.Parameter]], None] | None = None,
 ) -> dict[str, float]:
     """One mini-batch: every network of the stage is updated, from one forward pass.
 
     bfloat16 : the forward pass in mixed precision, on the device of the method
+    limit : changes the gradients of what learns before the step
 
     Returns the terms of the loss. Nothing is updated where the loss is no number.
     """
@@ -95,5 +98,7 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     if torch.isfinite(terms["loss"]):
         terms["loss"].backward()  # type: ignore[no-untyped-call]
+        if limit is not None:
+            limit([weight for group in optimiser.param_groups for weight in group["params"]])
         optimiser.step()
     return {name: float(value.detach()) for name, value in terms.items()}

@@ -16,10 +16,12 @@ gradient. The front end is its own: 20 kHz, 24 ms frames, 5 ms hop, 1,024-point 
   steps of 1e-4 in all of the weights together.
 - A validation loss that "did not reduce for 3 consecutive epochs" is no lower than the lowest
   before it in each of the three.
+- An epoch took 20 minutes and training converged "within 6 hours": 18 epochs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +32,10 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
+from soundpost.train.multimodal.fitting import Line
+from soundpost.train.multimodal.method import Method, Stage
+from soundpost.train.multimodal.mutual_networks import TaggingBatch
+from soundpost.train.recipe import check_all
 
 # The offset is the device's. The upper clamp lies above what noise at full scale reaches in the
 # widest band, which is wider here.
@@ -62,21 +68,88 @@ class MilCrnnSettings:
     gru_units: int = 100
     dropout: float = 0.2
 
+    def checks(self) -> list[tuple[bool, str, object, str]]:
+        """What a recipe's [model] must be; see recipe.check_all."""
+        n = len(self.channels)
+        rows: list[tuple[bool, str, object, str]] = [
+            (n > 0, "model.channels", "empty", "a number for each block"),
+            (self.kernel > 0 and self.kernel % 2 == 1, "model.kernel", self.kernel, "odd"),
+            (self.gru_units >= 1, "model.gru_units", self.gru_units, "at least 1"),
+            (0 <= self.dropout < 1, "model.dropout", self.dropout, "0 to below 1"),
+        ]
+        for name in ("channels", "time_pools", "mel_pools"):
+            values = getattr(self, name)
+            right = len(values) == n and all(value >= 1 for value in values)
+            rows.append((right, f"model.{name}", list(values), f"{n} numbers of 1 or more"))
+        return rows
+
 
 @dataclass(frozen=True)
 class MilTrainingSettings:
-    """Optimisation, section 3.2: SGD with Nesterov momentum.
+    """Optimisation, section 3.2: SGD with Nesterov momentum; see fitting.Optimisation.
 
     decay : of the learning rate, when the validation loss has not fallen for patience_epochs
     clip_value : largest absolute value of a gradient
+    bfloat16 : mixed precision
     """
 
+    epochs: int = 18
     batch_size: int = 95
     learning_rate: float = 0.1
     momentum: float = 0.8
     decay: float = 0.8
     patience_epochs: int = 3
     clip_value: float = 1e-3
+    bfloat16: bool = False
+    seed: int = 0
+
+    @property
+    def report_every(self) -> int:
+        """Every epoch is judged: rate and choice of the network depend on it."""
+        return 1
+
+    def check(self, where: str) -> None:
+        """Raise ConfigError for a value outside its range."""
+        lowest = {"epochs": 1, "batch_size": 2, "patience_epochs": 1, "seed": 0}
+        rows = [
+            (getattr(self, name) >= low, f"training.{name}", getattr(self, name), f"at least {low}")
+            for name, low in lowest.items()
+        ]
+        above_0 = ("learning_rate", "clip_value")
+        rows += [
+            (getattr(self, name) > 0, f"training.{name}", getattr(self, name), "above 0")
+            for name in above_0
+        ]
+        momentum, decay = self.momentum, self.decay
+        rows += [
+            (0 <= momentum < 1, "training.momentum", momentum, "0 to below 1"),
+            (0 < decay < 1, "training.decay", decay, "above 0, below 1"),
+        ]
+        check_all(rows, where)
+
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.SGD:
+        """SGD with Nesterov momentum."""
+        return torch.optim.SGD(
+            weights, lr=self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0
+        )
+
+    def limit_gradients(self, weights: list[nn.Parameter]) -> None:
+        """Clip each value."""
+        nn.utils.clip_grad_value_(weights, self.clip_value)
+
+    def learning_rate_of(self, epoch: int, earlier: Sequence[Line] = ()) -> float:
+        """Decayed on plateaus of the earlier epochs' "validation_loss"."""
+        nobody = self.optimiser([nn.Parameter(torch.zeros(1))])
+        schedule = ReduceLROnPlateau(
+            nobody,
+            factor=self.decay,
+            # torch counts the epochs that it still bears.
+            patience=self.patience_epochs - 1,
+            threshold=0.0,
+        )
+        for line in earlier:
+            schedule.step(line["validation_loss"])
+        return float(nobody.param_groups[0]["lr"])
 
 
 class MilScores(NamedTuple):
@@ -173,41 +246,16 @@ def mil_loss(clips: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(clips, targets)
 
 
-def make_optimiser(network: nn.Module, settings: MilTrainingSettings) -> torch.optim.SGD:
-    """SGD with Nesterov momentum over all weights."""
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-    )
+class MilMethod(Method[TaggingBatch]):
+    """The network alone, from labels: what the training loop takes."""
 
+    stages = (Stage("audio", ("student",)),)
 
-def make_schedule(
-    optimiser: torch.optim.Optimizer, settings: MilTrainingSettings
-) -> ReduceLROnPlateau:
-    """Decay on a plateau; `step(validation_loss)` after each epoch."""
-    return ReduceLROnPlateau(
-        optimiser,
-        factor=settings.decay,
-        # torch counts the epochs that it still bears.
-        patience=settings.patience_epochs - 1,
-        threshold=0.0,
-    )
+    def __init__(self, network: MilCrnn) -> None:
+        super().__init__()
+        self.student = network
 
-
-def train_step(
-    network: MilCrnn,
-    optimiser: torch.optim.Optimizer,
-    log_mel: Tensor,
-    targets: Tensor,
-    settings: MilTrainingSettings,
-) -> float:
-    """One mini-batch, with clipped gradients; its loss. No step where the loss is no number."""
-    loss = mil_loss(network(log_mel).clips, targets)
-    optimiser.zero_grad(set_to_none=True)
-    if torch.isfinite(loss):
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_value_(network.parameters(), settings.clip_value)
-        optimiser.step()
-    return float(loss.detach())
+    def losses(self, batch: TaggingBatch, stage: Stage) -> dict[str, Tensor]:
+        """Its one term, of the clips' sound."""
+        said: MilScores = self.student(batch.inputs.acoustic[0])
+        return {"loss": mil_loss(said.clips.float(), batch.targets)}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
-from soundpost.train.multimodal.word_vectors import ObjectEventMap
+from soundpost.train.multimodal.word_vectors import ObjectEvents
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def clip_objects(frames: NDArray[Any], top: int = TOP_OBJECTS) -> Array:
     return rectify(rectify(frames, top).sum(axis=0), top)
 
 
-def event_probabilities(objects: NDArray[Any], mapping: ObjectEventMap) -> Array:
+def event_probabilities(objects: NDArray[Any], mapping: ObjectEvents) -> Array:
     """Probabilities of sound events in clips, as their pictures tell.
 
     Parameters

@@ -242,7 +242,7 @@ def picture_backbone(folder: Path) -> tuple[FrozenBackbone, tuple[str, ...]]:
     """The same as a fixed extractor, known by the hash of its weights wherever it lies."""
     network, labels = load_picture_run(folder)
     origin = {"name": "pictures", "sha256": file_sha256(folder / WEIGHTS)}
-    return FrozenBackbone(network, FRAMES, origin), labels
+    return FrozenBackbone(network, FRAMES, origin, labels), labels
 
 
 def _digest(of: MediaSet, numbers: IntArray) -> str:

@@ -3,7 +3,7 @@
 A tagging network hears as many seconds at a time as it was trained on: a longer clip is heard in
 parts of that length, as few as cover it, at equal distances and overlapping, and each part is a
 row; a shorter one is padded with silence. A clip student says what is in every window, 250 ms
-apart, as the sensor would. Clips that lack what the network needs are left
+apart, as the sensor would; the last one is padded. Clips that lack what the network needs are left
 out and counted; a file that is damaged ends the job with its line, and the same command goes on
 behind the clips that are done.
 """
@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from soundpost.device.errors import InputError, UsageError
-from soundpost.device.features import FloatArray
+from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.interpreter import sigmoid
 from soundpost.train.backbones.download import file_sha256
 from soundpost.train.datasets.catalogue import MediaClip, Medium
@@ -94,10 +94,22 @@ class ClipLabeller:
         """A row for each window."""
         front_end, n_frames = self.run.front_end, self.run.n_frames
         rate_hz = front_end.sample_rate_hz
-        patches = cut_windows(media.sound(clip, rate_hz), front_end, n_frames)
+        sound = to_whole_windows(media.sound(clip, rate_hz), front_end, n_frames)
+        patches = cut_windows(sound, front_end, n_frames)
         scores = sigmoid(score_patches(self.run.network, patches, self.device))
         hop_s = HOP_FRAMES * front_end.hop_length / rate_hz
         return Said(scores, hop_s, front_end.samples_of(n_frames) / rate_hz)
+
+
+def to_whole_windows(sound: FloatArray, front_end: FrontEnd, n_frames: int) -> FloatArray:
+    """A clip with silence behind it, so that the last of its windows covers its end.
+
+    Else up to a hop would be left over, of which a student of frames has no soft label.
+    """
+    window = front_end.samples_of(n_frames)
+    hop = HOP_FRAMES * front_end.hop_length
+    n_more = max(0, math.ceil((len(sound) - window) / hop))
+    return np.pad(sound, (0, max(0, window + n_more * hop - len(sound))))
 
 
 @dataclass(frozen=True)

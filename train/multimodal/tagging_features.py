@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from soundpost.train.multimodal.clip_media import ClipMedia
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Row = NDArray[np.float16]
 _MOST = float(np.finfo(np.float16).max)
 
@@ -93,13 +94,13 @@ def open_heard(
 
     skip : an empty row where a file cannot be used, with a warning; else its InputError is raised
     """
-    made_by = _key("log_mel", front_end.hash(), seconds)
+    made_by = hash_of("log_mel", front_end.hash(), seconds)
     empty = np.empty((0, front_end.n_mels), np.float16)
 
     def make(clip: MediaClip) -> FloatArray:
         return heard(media.sound(clip, front_end.sample_rate_hz), front_end, seconds)
 
-    row = _row(make, empty if skip else None)
+    row = half_rows(make, empty if skip else None)
     return open_rows(clips, made_by, row, folder, title="log-mel", quiet=quiet)
 
 
@@ -114,7 +115,7 @@ def open_seen(
     quiet: bool = False,
 ) -> RowCache:
     """Vectors of clips with pictures, (n_frames, size) float16 each; skip as in open_heard."""
-    made_by = _key(
+    made_by = hash_of(
         "pictures", visual.backbone.fingerprint(), visual.frames_per_second, visual.scores, seconds
     )
     empty = np.empty((0, visual.size), np.float16)
@@ -122,7 +123,7 @@ def open_seen(
     def make(clip: MediaClip) -> FloatArray:
         return seen(media.pictures(clip, visual.frames_per_second), visual, seconds)
 
-    row = _row(make, empty if skip else None)
+    row = half_rows(make, empty if skip else None)
     return open_rows(clips, made_by, row, folder, title="pictures", quiet=quiet)
 
 
@@ -145,21 +146,35 @@ def band_statistics(
     return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
 
 
-def _key(*parts: Any) -> str:
+def hash_of(*parts: Any) -> str:
+    """SHA-256 of what decides rows, as JSON takes it."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _row(
+def half_rows(
     make: Callable[[MediaClip], FloatArray], instead: Row | None
 ) -> Callable[[MediaClip], Row]:
+    """Rows in two bytes a number; see leaving_out."""
+
     def row(clip: MediaClip) -> Row:
+        return np.clip(make(clip), -_MOST, _MOST).astype(np.float16)
+
+    return leaving_out(row, instead)
+
+
+def leaving_out(make: Callable[[MediaClip], T], instead: T | None) -> Callable[[MediaClip], T]:
+    """Rows of clips whose file may be faulty.
+
+    instead : of such a clip, with a warning; None to raise its InputError
+    """
+
+    def row(clip: MediaClip) -> T:
         try:
-            values = make(clip)
+            return make(clip)
         except InputError as error:
             if instead is None:
                 raise
             logger.warning("%s: left out: %s", clip.id, error)
             return instead
-        return np.clip(values, -_MOST, _MOST).astype(np.float16)
 
     return row

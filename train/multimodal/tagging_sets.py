@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from soundpost.train.multimodal.tagging_features import VisualInput, open_heard,
 logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
+# Makes or opens rows of some clips.
+RowsOf = Callable[[list[MediaClip]], RowCache]
 _JUDGED_AT_ONCE = 64
 
 
@@ -103,6 +105,28 @@ def open_tagging_set(
     Raises InputError for a split that is not there or has no labelled clip, and, unless they are
     skipped, for a clip whose file is absent or cannot be used.
     """
+
+    def hear(clips: list[MediaClip]) -> RowCache:
+        return open_heard(clips, media, front_end, seconds, folder, skip=skip, quiet=quiet)
+
+    def look(clips: list[MediaClip]) -> RowCache:
+        assert visual is not None
+        return open_seen(clips, media, visual, seconds, folder, skip=skip, quiet=quiet)
+
+    return gather_tagging_set(media_set, splits, hear, None if visual is None else look)
+
+
+def gather_tagging_set(
+    media_set: MediaSet,
+    splits: Sequence[str],
+    hear: RowsOf,
+    look: RowsOf | None = None,
+) -> TaggingSet:
+    """The same with whatever rows are made of sound and pictures.
+
+    hear, look : rows of the clips that have sound, and of those that have pictures; an empty row
+        where a file cannot be used
+    """
     clips = tuple(clip for clip in media_set.of(*splits).clips if clip.labelled)
     if not clips:
         raise InputError(
@@ -114,22 +138,16 @@ def open_tagging_set(
         targets[row, [column[label] for label in clip.labels]] = 1.0
     with_sound = np.array([clip.audio is not None for clip in clips])
     with_pictures = np.array([clip.video is not None for clip in clips])
-    sound = open_heard(
-        _chosen(clips, with_sound), media, front_end, seconds, folder, skip=skip, quiet=quiet
-    )
-    pictures = None
-    if visual is not None:
-        pictures = open_seen(
-            _chosen(clips, with_pictures), media, visual, seconds, folder, skip=skip, quiet=quiet
-        )
+    sound = hear(_chosen(clips, with_sound))
+    pictures = None if look is None else look(_chosen(clips, with_pictures))
     return TaggingSet(
         media_set.labels,
         clips,
         targets,
         sound,
-        _rows(with_sound, sound),
+        rows_of(with_sound, sound),
         pictures,
-        _rows(with_pictures, pictures),
+        rows_of(with_pictures, pictures),
     )
 
 
@@ -137,7 +155,7 @@ def _chosen(clips: Sequence[MediaClip], keep: NDArray[np.bool_]) -> list[MediaCl
     return [clip for clip, kept in zip(clips, keep, strict=True) if kept]
 
 
-def _rows(there: NDArray[np.bool_], cache: RowCache | None) -> IntArray:
+def rows_of(there: NDArray[np.bool_], cache: RowCache | None) -> IntArray:
     """Row of each clip; -1 where it lacks the medium or its row is empty."""
     rows = np.full(len(there), -1, np.int64)
     if cache is not None:

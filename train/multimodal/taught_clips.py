@@ -21,6 +21,7 @@ from soundpost.train.multimodal.distil_loss import (
     split_targets,
     window_distil_loss,
 )
+from soundpost.train.multimodal.soft_label_format import Teacher
 from soundpost.train.multimodal.soft_labels import (
     SoftLabelEnsemble,
     SoftLabels,
@@ -94,10 +95,10 @@ def taught_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
     )
 
 
-def source_line(soft_labels: SoftLabels, settings: SoftLabelSettings) -> str:
+def source_line(teachers: Sequence[Teacher], settings: SoftLabelSettings) -> str:
     """What a report says of the teachers."""
-    teachers = ", ".join(f"{t.name} ({t.sha256[:12]})" for t in soft_labels.teachers)
+    names = ", ".join(f"{teacher.name} ({teacher.sha256[:12]})" for teacher in teachers)
     return (
         f"Learnt, with weight {settings.teacher_weight:g} and temperature "
-        f"{settings.temperature:g}, from soft labels of {teachers}."
+        f"{settings.temperature:g}, from what {names} heard."
     )

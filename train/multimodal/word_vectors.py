@@ -182,18 +182,26 @@ def _known(word: str, vectors: WordVectors) -> list[FloatArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectEventMap:
+class ObjectEvents:
     """Which event each object speaks for.
 
-    cosines : (n_objects, n_events) float32, -1 to 1; -inf where either has no known word
-    event : (n_objects,) int64, -1 for nobody
-    unknown_objects, unknown_events : names without any known word
+    event : (n_objects,) int64, numbers of events, -1 for nobody
     """
 
     objects: tuple[str, ...]
     events: tuple[str, ...]
-    cosines: FloatArray
     event: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectEventMap(ObjectEvents):
+    """The same with what it came of.
+
+    cosines : (n_objects, n_events) float32, -1 to 1; -inf where either has no known word
+    unknown_objects, unknown_events : names without any known word
+    """
+
+    cosines: FloatArray
     unknown_objects: tuple[str, ...]
     unknown_events: tuple[str, ...]
 
@@ -243,4 +251,4 @@ def map_objects(
     # The cosine of opposite vectors may come out a little below -1.
     near = np.isfinite(best) & (best >= least_cosine - 1e-6)
     event = np.where(near, cosines.argmax(axis=1), _NOBODY).astype(np.int64)
-    return ObjectEventMap(tuple(objects), tuple(events), cosines, event, *unknown)
+    return ObjectEventMap(tuple(objects), tuple(events), event, cosines, *unknown)

@@ -39,15 +39,27 @@ def train_pair(arguments: argparse.Namespace, path: Path) -> Outcome:
 
 def train_student(arguments: argparse.Namespace, path: Path) -> Outcome:
     """`soundpost train streaming`."""
-    if arguments.teacher is None:
+    if arguments.teacher is None and not arguments.soft_labels:
         raise UsageError(
-            f"{path.stem}: --teacher RUN is missing: give a run of a recipe such as full"
+            f"{path.stem}: --teacher RUN is missing: give a run of a recipe such as full, or what "
+            "soundpost distil wrote as --soft-labels STORE"
+        )
+    if arguments.teacher is not None and arguments.soft_labels:
+        raise UsageError(
+            f"{path.stem}: --teacher, --soft-labels: both are given, a student takes one of them; "
+            "leave one out"
         )
     out = arguments.out
     recipe = load_streaming_recipe(path, arguments.changes)
     device = choose_device(arguments.device)
     judged = streaming_run.train_streaming(
-        recipe, arguments.data, arguments.teacher, out, device, quiet=arguments.quiet
+        recipe,
+        arguments.data,
+        arguments.teacher,
+        out,
+        device,
+        soft_labels=arguments.soft_labels,
+        quiet=arguments.quiet,
     )
     return Outcome(
         {name: of.figures.to_dict() for name, of in judged.items()},
@@ -101,7 +113,7 @@ DETECTION = RunKind(
 )
 STREAMING = RunKind(
     schema=streaming_run.SCHEMA,
-    takes=frozenset({"teacher"}),
+    takes=frozenset({"teacher", "soft_labels"}),
     train=train_student,
     evaluate=evaluate_scene_model,
     instead={"fold": _AT_RANDOM, "init": _AT_RANDOM},

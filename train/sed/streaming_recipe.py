@@ -45,6 +45,16 @@ class DetectorChoice:
 
 
 @dataclass(frozen=True)
+class SoftLabelNames:
+    """How labels are called in soft labels (`--soft-labels`); without them, not used.
+
+    rename : what a label of the recordings is called there, where that differs
+    """
+
+    rename: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StreamingRecipe:
     """Everything that decides a run, beside its data and its teacher."""
 
@@ -56,6 +66,7 @@ class StreamingRecipe:
     batch: SceneSettings = field(default_factory=SceneSettings)
     training: DistilSettings = field(default_factory=DistilSettings)
     detector: DetectorChoice = field(default_factory=DetectorChoice)
+    soft_labels: SoftLabelNames = field(default_factory=SoftLabelNames)
 
 
 def load_streaming_recipe(path: Path, changes: list[str]) -> StreamingRecipe:

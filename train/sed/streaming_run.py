@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
-from soundpost.train.run import SCORES, SETTINGS, WEIGHTS, claim, git_revision, schema_of
+from soundpost.train.run import SCORES, SETTINGS, claim, git_revision, schema_of
 from soundpost.train.sed.batches import Batches, check_kinds, in_order
 from soundpost.train.sed.desed import DesedFolder, check_judged, read_desed
 from soundpost.train.sed.detector_choice import (
@@ -30,13 +29,11 @@ from soundpost.train.sed.detector_choice import (
     windows_for,
 )
 from soundpost.train.sed.distil import DistilBatch, StreamingStudent, distil, load_student
-from soundpost.train.sed.event_filter import gate_and_filter
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
-from soundpost.train.sed.fitting import score_scenes
 from soundpost.train.sed.judging import Judged, judge_on_device
-from soundpost.train.sed.run import DetectionRun, load_detection_run
 from soundpost.train.sed.run_report import write_run_report
 from soundpost.train.sed.scenes import Scene, digest
+from soundpost.train.sed.stream_teachers import StreamTeacher, open_pair, open_stores
 from soundpost.train.sed.streaming import StreamingCRNN
 from soundpost.train.sed.streaming_recipe import (
     StreamingRecipe,
@@ -60,41 +57,6 @@ class StreamingRun:
     settings: dict[str, Any]
 
 
-def teacher_posteriors(
-    teacher: DetectionRun, features: FeatureCache, device: torch.device, *, quiet: bool = False
-) -> NDArray[np.float16]:
-    """What a trained pair says of each frame of a set, (n_scenes, n_frames, n_labels) 0 to 1.
-
-    The published decision without its threshold on frames: posteriors of the pair's student,
-    filtered, and gated by tags. Where a recording's tags are known the gate is those; else, where
-    the pair's recipe gates, the clip branch's, from the threshold on that the pair's run chose on
-    validation: at one half, a briefly trained pair shuts out half of what sounds.
-    """
-    front_end = features.front_end
-    bar = tqdm(
-        in_order(features, _AT_ONCE),
-        "teacher",
-        -(-len(features.codes) // _AT_ONCE),
-        unit="batch",
-        disable=quiet,
-        leave=False,
-    )
-    frames, clips = score_scenes(teacher.pair.student.to(device), bar, device)
-    hop_s = front_end.hop_length / front_end.sample_rate_hz
-    windows = teacher.windows.frames(teacher.labels, hop_s)
-    threshold = teacher.decision.tag_threshold
-    posteriors = np.zeros(frames.shape, np.float16)
-    for index, scene in enumerate(features.scenes.scenes):
-        if scene.labelling != "unlabelled":
-            tags = np.array([label in scene.tags for label in teacher.labels])
-        elif teacher.decision.gate:
-            tags = clips[index] >= threshold
-        else:
-            tags = np.ones(len(teacher.labels), bool)
-        posteriors[index] = gate_and_filter(frames[index], tags.astype(np.float32), windows)
-    return posteriors
-
-
 @torch.no_grad()
 def score_student(
     network: StreamingCRNN, features: FeatureCache, device: torch.device | str = "cpu"
@@ -112,28 +74,31 @@ def score_student(
 def train_streaming(
     recipe: StreamingRecipe,
     folder: Path,
-    teacher: Path,
+    teacher: Path | None,
     run: Path,
     device: torch.device,
     *,
+    soft_labels: Sequence[Path] = (),
     quiet: bool = False,
 ) -> dict[str, Judged]:
     """Train, set the detector on validation recordings, judge, and write the run folder.
+
+    teacher : run of a pair; None where it learns from soft labels
+    soft_labels : stores of all training recordings, averaged
 
     Goes on where an earlier call was killed. Returns "validation" and "test" as the sensor's
     detector decides on the float student's scores.
     """
     front_end = recipe.front_end
-    trained = load_detection_run(teacher)
     sets = read_scenes(recipe, folder, quiet=quiet)
     windows = windows_for(sets.train, recipe.detector)
     # All that can be refused is, before the folder is this run's.
     check_judged(sets)
-    if trained.labels != sets.train.labels or trained.recipe.front_end != front_end:
-        raise InputError(
-            f"{teacher}: its labels or its front end are not those of {folder} and the recipe; "
-            "train the teacher on the same folder"
-        )
+    taught_by: StreamTeacher
+    if teacher is not None:
+        taught_by = open_pair(teacher, sets.train, front_end)
+    else:
+        taught_by = open_stores(soft_labels, sets.train, recipe)
     check_kinds(sets.train, recipe.batch)
     check_shape(recipe, len(sets.train.labels))
     settings: dict[str, Any] = {
@@ -141,19 +106,18 @@ def train_streaming(
         "labels": list(sets.train.labels),
         "data": {"sha256": digest(sets.train), "n_train": len(sets.train.scenes)},
         "path": str(folder.resolve()),
-        "teacher": {
-            "recipe": trained.recipe.name,
-            "sha256": hashlib.sha256((teacher / WEIGHTS).read_bytes()).hexdigest(),
-        },
-        "teacher_path": str(teacher.resolve()),
+        **taught_by.identity(),
         "recipe": dataclasses.asdict(recipe),
         "windows": dataclasses.asdict(windows),
         "git": git_revision(),
         "torch": torch.__version__,
     }
+    if teacher is not None:
+        # Not used; runs of before there were any go on.
+        del settings["recipe"]["soft_labels"]
     claim(run, settings)
     features = open_features(sets.train, front_end, recipe.batch.seconds, quiet=quiet)
-    posteriors = teacher_posteriors(trained, features, device, quiet=quiet)
+    posteriors = taught_by.posteriors(features, device, quiet=quiet)
     data = Batches(features, recipe.batch, recipe.training.seed, posteriors)
 
     def batches(epoch: int) -> Iterator[DistilBatch]:
@@ -211,8 +175,8 @@ def train_streaming(
         recipe.name,
         recipe.source,
         (
-            f"Trained on {len(sets.train.scenes)} recordings of {folder} with the posteriors of "
-            f"{teacher} ({trained.recipe.name}), {recipe.training.epochs} epochs, seed "
+            f"Trained on {len(sets.train.scenes)} recordings of {folder} with "
+            f"{taught_by.told_of()}, {recipe.training.epochs} epochs, seed "
             f"{recipe.training.seed}, code {settings['git']}. Decided by the sensor's detector, in "
             f"chunks of {detector.chunk_frames} frames, on the float student's scores.",
         ),

@@ -40,9 +40,11 @@ def write_video(
     gap=(0.0, 0.0),
     rate=RATE,
     options=None,
+    colour=None,
 ):
     """An .mp4 or .mkv whose picture i is grey_level(i), with a tone or with samples.
 
+    colour : (red, green, blue) of all pictures instead
     gap : time from which on the sound comes so much later, in seconds
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def write_video(
             audio = container.add_stream(codec, rate=rate, layout="mono")
         if video is not None:
             for i in range(round(seconds * PICTURES_PER_SECOND)):
-                picture = np.full((*SIZE, 3), grey_level(i), np.uint8)
+                picture = np.full((*SIZE, 3), colour or grey_level(i), np.uint8)
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = i, Fraction(1, PICTURES_PER_SECOND)
                 container.mux(video.encode(frame))

@@ -15,6 +15,7 @@ import torch
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.checkpoint import load_tensors
 from soundpost.train.multimodal.fitting import FitSettings, fit_method, stage_epochs, to_device
+from soundpost.train.multimodal.mil_crnn import MilTrainingSettings
 from soundpost.train.multimodal.mutual_networks import Inputs, TaggingBatch
 
 PROGRAM = Path(__file__).with_name("small_tagging.py")
@@ -111,6 +112,28 @@ def test_stopped_at_any_batch_it_goes_on_to_the_same_run(name, tmp_path):
     again = small.fit(name, tmp_path / "stopped", Stopping(0))
     for name, value in method.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_rate_that_depends_on_what_was_judged_is_the_same_after_a_stop(tmp_path):
+    settings = MilTrainingSettings(epochs=5, batch_size=8, patience_epochs=1)
+
+    def fit(run, source, worse):
+        # The loss of every other epoch is no lower.
+        judged = iter(worse)
+        return small.fit(
+            "plain", run, source, settings, judge=lambda _: {"validation_loss": next(judged)}
+        )
+
+    losses = (1.0, 1.5, 0.9, 0.95, 0.8)
+    whole = fit(tmp_path / "whole", small.Clips(), losses)
+    rates = [line["learning_rate"] for line in lines_of(tmp_path / "whole")]
+    assert rates == pytest.approx([0.1, 0.1, 0.08, 0.08, 0.064])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", Stopping(10), losses)
+    resumed = fit(tmp_path / "stopped", small.Clips(), losses[3:])
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_run(tmp_path):

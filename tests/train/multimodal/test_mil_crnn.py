@@ -8,20 +8,27 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from soundpost.device.errors import ConfigError
+from soundpost.train.multimodal.method import train_step
 from soundpost.train.multimodal.mil_crnn import (
     FRONT_END,
     MilCrnn,
     MilCrnnSettings,
+    MilMethod,
     MilTrainingSettings,
     clip_features,
-    make_optimiser,
-    make_schedule,
     max_over_time,
     mil_loss,
-    train_step,
 )
+from soundpost.train.multimodal.mutual_networks import Inputs, TaggingBatch
 
 SMALL = MilCrnnSettings(channels=(4, 4, 4), gru_units=6)
+
+
+def step(method, optimiser, log_mel, targets, settings):
+    batch = TaggingBatch(Inputs((log_mel,)), targets)
+    terms = train_step(method, batch, method.stages[0], optimiser, limit=settings.limit_gradients)
+    return terms["loss"]
 
 
 def test_ten_seconds_are_2000_frames_of_60_bands():
@@ -98,37 +105,34 @@ def test_the_loss_by_hand():
 
 def test_the_learning_rate_falls_after_three_epochs_without_a_lower_loss():
     settings = MilTrainingSettings()
-    optimiser = make_optimiser(MilCrnn(2, settings=SMALL), settings)
-    schedule = make_schedule(optimiser, settings)
-    rates = []
-    for loss in (1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.8999, 0.91, 0.91, 0.91):
-        schedule.step(loss)
-        rates.append(optimiser.param_groups[0]["lr"])
+    losses = (1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.8999, 0.91, 0.91, 0.91)
+    lines = [{"validation_loss": loss} for loss in losses]
+    rates = [settings.learning_rate_of(epoch, lines[:epoch]) for epoch in range(11)]
     # Epochs 3 to 5 are no lower than the second; the 7th is, a little; 8 to 10 are not.
-    assert rates == pytest.approx([0.1] * 4 + [0.08] * 5 + [0.064])
+    assert rates == pytest.approx([0.1] * 5 + [0.08] * 5 + [0.064])
 
 
 def test_a_step_is_nesterovs_with_clipped_gradients():
     settings = MilTrainingSettings()
-    network = MilCrnn(2, settings=SMALL)
-    optimiser = make_optimiser(network, settings)
-    before = network.classifier.bias.detach().clone()
+    method = MilMethod(MilCrnn(2, settings=SMALL))
+    optimiser = settings.optimiser(method.begin(method.stages[0]))
+    bias = method.student.classifier.bias
+    before = bias.detach().clone()
     torch.manual_seed(0)
-    train_step(network, optimiser, torch.randn(4, 40, 60), torch.ones(4, 2), settings)
+    step(method, optimiser, torch.randn(4, 40, 60), torch.ones(4, 2), settings)
     # A bias' gradient, mean of (p - 1) over the clips and half of it for two classes, is far beyond
     # 1e-3. First step: v = g, and w - lr (g + momentum v) = w + .1 * 1.8 * 1e-3.
-    moved = network.classifier.bias.detach() - before
-    assert_allclose(moved, [1.8e-4, 1.8e-4], rtol=1e-3)
+    assert_allclose(bias.detach() - before, [1.8e-4, 1.8e-4], rtol=1e-3)
 
 
-def test_a_loss_that_is_no_number_changes_nothing():
-    network = MilCrnn(2, settings=SMALL).eval()
-    optimiser = make_optimiser(network, MilTrainingSettings())
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+def test_a_loss_that_is_no_number_changes_no_weight():
+    method = MilMethod(MilCrnn(2, settings=SMALL).eval())
+    settings = MilTrainingSettings()
+    before = {name: value.clone() for name, value in method.named_parameters()}
     broken = torch.full((2, 40, 60), float("nan"))
-    loss = train_step(network, optimiser, broken, torch.ones(2, 2), MilTrainingSettings())
-    assert np.isnan(loss)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    optimiser = settings.optimiser(list(method.parameters()))
+    assert np.isnan(step(method, optimiser, broken, torch.ones(2, 2), settings))
+    assert all(torch.equal(before[name], value) for name, value in method.named_parameters())
 
 
 def test_the_published_settings_learn():
@@ -139,9 +143,24 @@ def test_the_published_settings_learn():
     inputs, targets = torch.from_numpy(clips), torch.from_numpy(has.astype(np.float32))[:, None]
     torch.manual_seed(0)
     network = MilCrnn(1, settings=MilCrnnSettings((8, 8), 3, (5, 4), (5, 3), 8))
-    settings = MilTrainingSettings()
-    optimiser = make_optimiser(network, settings)
+    method, settings = MilMethod(network), MilTrainingSettings()
+    optimiser = settings.optimiser(method.begin(method.stages[0]))
     for _ in range(100):
-        loss = train_step(network, optimiser, inputs, targets, settings)
+        loss = step(method, optimiser, inputs, targets, settings)
     assert loss < np.log(2) * 0.8
     assert ((network.eval()(inputs).clips[:, 0] > 0).numpy() == has).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, r"training.epochs is 0; expected at least 1"),
+        ({"batch_size": 1}, r"training.batch_size is 1; expected at least 2"),
+        ({"momentum": 1.0}, r"training.momentum is 1.0; expected 0 to below 1"),
+        ({"decay": 1.0}, r"training.decay is 1.0; expected above 0, below 1"),
+        ({"clip_value": 0.0}, r"training.clip_value is 0.0; expected above 0"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        MilTrainingSettings(**change).check("r.toml")

@@ -19,12 +19,8 @@ from soundpost.train.sed.judging import judge_on_device
 from soundpost.train.sed.recipe import FilterSettings
 from soundpost.train.sed.run import DetectionRun
 from soundpost.train.sed.scenes import Event, Scene, SceneSet
-from soundpost.train.sed.streaming_run import (
-    load_streaming_run,
-    read_scenes,
-    score_student,
-    teacher_posteriors,
-)
+from soundpost.train.sed.stream_teachers import teacher_posteriors
+from soundpost.train.sed.streaming_run import load_streaming_run, read_scenes, score_student
 
 CPU = torch.device("cpu")
 FRONT_END = FrontEnd()
