@@ -53,6 +53,7 @@ examples:
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
   soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
+  soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
   soundpost train jia2019_mobilenet_v2 --data videos --out runs/jia data.labels=labels
@@ -87,6 +88,11 @@ as test or validation; of several runs (three seeds, as published) the scores ar
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
   soundpost evaluate runs/esc50_1 --data esc50
 
+A bundle is judged in the same way, by mAP of clips with several labels, where --kind tells the
+layout of DIR (soundpost dataset --help lists them).
+
+  soundpost evaluate yin.bundle --data dcase17 --kind dcase2017 --split evaluation
+
 Runs of perez2020 are judged on what their recipes hold out, in the scenario of training and in the
 others. Of several runs (scenarios, seeds, networks) there is a table beside the published figures;
 without --data it has the figures that the runs wrote. --layers judges what each layer of a student
@@ -105,7 +111,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--fold", type=int, metavar="K", help="hold this fold out and judge on it")
     parser.add_argument(
-        "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
+        "--init",
+        metavar="FROM",
+        help="'starter', a run folder or model.safetensors; for students that are MobileNet_v2",
     )
     parser.add_argument(
         "--teacher",
@@ -186,12 +194,20 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--kind",
         choices=KIND_NAMES,
         metavar="KIND",
-        help=f"layout of DIR, for --layers: {', '.join(KIND_NAMES)}",
+        help="layout of DIR, for --layers, and to judge a bundle on tags as runs of yin2021 are: "
+        f"{', '.join(KIND_NAMES)}",
     )
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
         "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of DIR, for a bundle and --kind; may be given several times (default: all)",
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
@@ -237,6 +253,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    if arguments.kind is not None and not first.is_dir():
+        with interrupts_wait():
+            from soundpost.train.multimodal.tagging_kind import evaluate_bundle
+
+        return _tell(evaluate_bundle(arguments), arguments.json)
+    if arguments.split:
+        raise UsageError("--split NAME: is for a bundle and --kind KIND; leave it out")
     judged_with = frozenset[str]() if kind is None else kind.judges_with
     refuse(
         arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)
