@@ -199,7 +199,7 @@ def open_labelled(recipe: MachineRecipe, folder: Path, *, quiet: bool) -> Labell
     if data.splits:
         chosen = {clip.id for clip in read.clips.of(*data.splits).clips}
     else:
-        chosen = by_id.keys()
+        chosen = set(by_id)
     numbers = [n for n, clip_id in enumerate(targets.clip_ids) if clip_id in chosen]
     clips = [by_id[targets.clip_ids[n]] for n in numbers]
     heard, usable = _open_sound(clips, read.media, recipe, folder, quiet)
