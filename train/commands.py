@@ -29,11 +29,11 @@ holds clips.csv with the columns filename,label,fold (and, if you have them, gro
 attribution), or ESC-50 as published. For those that learn when events begin and end (mean_teacher,
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
-as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on), which learn from sound
-and video, DIR holds a data set's tables as published: set data.kind and the splits (soundpost
-dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds
-acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where it
-stopped when the same command is given again.
+as well. For yin2021 and its rows (yin2021_plain, yin2021_fusion and so on) and li2018, which learn
+from sound and video, DIR holds a data set's tables as published: set data.kind and the splits
+(soundpost dataset --help lists the layouts). For perez2020_dualcamnet, perez2020_hearnet and so on,
+DIR holds acoustic images, sound and pictures in the layout of `actions`. A killed run goes on where
+it stopped when the same command is given again.
 
 examples:
   soundpost train starter --data clips --out runs/first
@@ -43,6 +43,7 @@ examples:
   soundpost train full --data scenes --out runs/full training.seed=1
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
+  soundpost train li2018 --data dcase17 --out runs/li visual.word_vectors=glove.840B.300d.txt
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
 
@@ -68,7 +69,8 @@ examples:
   soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
 
 Runs of yin2021 and its rows are judged on the clips that their recipes call test or validation; of
-several runs (three seeds, as published) the scores are averaged.
+several runs (three seeds, as published) the scores are averaged. Of a run of li2018 sound, pictures
+and both together are judged, with the thresholds that it chose.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
 """
@@ -140,7 +142,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of yin2021's visual network, where it looks"
+        "--weights",
+        default="",
+        metavar="FILE",
+        help="of the visual network of a run of yin2021 that looks; of li2018's two, their folder",
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(

@@ -18,10 +18,10 @@ _DESCRIPTION = """\
 Writes soft labels: what a trained run says of the clips of a data set, by clip id and seconds. A
 student then learns from them beside its labels, and from several teachers' average.
 
-RUN is a run of a clip student (starter, finetune ...) or of yin2021 and its rows. Of the latter,
---network teacher takes the one that also sees, where the method has one. KIND is the layout of DIR
-(soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that was stopped
-goes on when the same command is given again.
+RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows or of li2018. Of
+the latter two, --network teacher takes what also sees, where the method has it. KIND is the layout
+of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv. A job that was
+stopped goes on when the same command is given again.
 
 examples:
   soundpost distil runs/first --data clips --kind esc50 --out soft
@@ -42,7 +42,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--network",
         default="student",
         choices=("student", "teacher"),
-        help="of a run of yin2021 and its rows (default: student)",
+        help="of a run of yin2021 and its rows, or of li2018 (default: student)",
     )
     parser.add_argument(
         "--split",
