@@ -146,7 +146,7 @@ def _export_frames(
         figures["float"] = _figures(roles.test, run.labels, _float_logits(network, roles.test))
         int8 = [score_recording(interpreter, frames) for frames in roles.test.log_mel()]
         figures["int8"] = _figures(roles.test, run.labels, int8)
-        check_tags(figures["float"], figures["int8"], roles.test, run.labels, options.bounds)
+        check_tags(figures["float"], figures["int8"], roles.test.truth, run.labels, options.bounds)
         return _figures_text(run, roles, figures)
 
     export = export_frames(
@@ -215,11 +215,13 @@ def _figures(role: Role, labels: tuple[str, ...], logits: Sequence[FloatArray]) 
 def check_tags(
     before: TaggingFigures,
     after: TaggingFigures,
-    role: Role,
+    truth: FloatArray,
     labels: Sequence[str],
     bounds: ParityBounds,
 ) -> None:
     """Raise ExportError where int8 loses more on clips than the bounds allow.
+
+    truth : (n_clips, n_labels), 0 or 1
 
     What of a student of windows is the accuracy of clips is here their mean average precision.
     """
@@ -230,7 +232,7 @@ def check_tags(
             f"{before.mean_average_precision:.3f}: expected at most "
             f"{100 * bounds.accuracy_drop:g}; train longer or with fewer labels"
         )
-    counts = dict(zip(labels, role.truth.sum(axis=0).tolist(), strict=True))
+    counts = dict(zip(labels, truth.sum(axis=0).tolist(), strict=True))
     for label, precision in before.average_precision.items():
         lost = precision - after.average_precision[label]
         if counts[label] >= bounds.class_clips and lost > bounds.class_drop:

@@ -25,6 +25,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from soundpost.device.errors import UsageError
+from soundpost.train.mobilenet_v2 import scaled_channels
 
 # Table 1: channels and number of 3x3 convolutions before each pooling.
 BLOCKS = ((64, 1), (128, 1), (256, 2), (512, 2))
@@ -40,20 +41,28 @@ class VGGishSettings:
     kind : "plain" (as published), "batch_norm" or "fully_convolutional"
     embedding_size : units of the bottleneck before the classifier
     hidden_units : of the two layers before it
+    width : multiplier on all channels and hidden units but those of the embedding (1.0 as
+        published), rounded as MobileNet_v2's are
     """
 
     kind: Kind = "plain"
     embedding_size: int = 128
     hidden_units: int = 4096
+    width: float = 1.0
+
+    def scaled(self, channels: int) -> int:
+        """Channels, or hidden units, at this width."""
+        return channels if self.width == 1.0 else scaled_channels(channels * self.width)
 
 
-def _convolutions(batch_norm: bool) -> nn.Sequential:
+def _convolutions(settings: VGGishSettings) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 1
-    for c, repeats in BLOCKS:
+    for published, repeats in BLOCKS:
+        c = settings.scaled(published)
         for _ in range(repeats):
             layers += [nn.Conv2d(channels, c, 3, padding=1), nn.ReLU(inplace=True)]
-            if batch_norm:
+            if settings.kind != "plain":
                 layers.append(nn.BatchNorm2d(c))
             channels = c
         layers.append(nn.MaxPool2d(2))
@@ -72,8 +81,8 @@ class VGGish(nn.Module):
         settings = settings or VGGishSettings()
         self.settings = settings
         self.embedding_size = settings.embedding_size
-        channels, hidden = BLOCKS[-1][0], settings.hidden_units
-        self.features = _convolutions(settings.kind != "plain")
+        channels, hidden = (settings.scaled(n) for n in (BLOCKS[-1][0], settings.hidden_units))
+        self.features = _convolutions(settings)
         layers: list[nn.Module] = []
         if settings.kind == "fully_convolutional":
             kernels: list[tuple[int, int]] = [LAST_MAP, (1, 1), (1, 1)]

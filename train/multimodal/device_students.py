@@ -166,7 +166,7 @@ class WindowStudent(_Student):
         if self.training:
             logits, embedding = self.network(patches)
         else:
-            parts = [self.network(part) for part in patches.split(_AT_ONCE)]
+            parts = [self.network(part) for part in torch.split(patches, _AT_ONCE)]
             logits = torch.cat([part[0] for part in parts]).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
             embedding = torch.cat([part[1] for part in parts])
         context = embedding.view(n_clips, n_windows, -1).float().mean(1)

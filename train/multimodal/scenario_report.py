@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
@@ -93,7 +94,7 @@ def draw_scenarios(columns: Sequence[Column], path: Path) -> None:
     save(figure, path)
 
 
-def _draw_cells(axes: Axes, values: NDArray[np.float64], names: Sequence[str]) -> object:
+def _draw_cells(axes: Axes, values: NDArray[np.float64], names: Sequence[str]) -> AxesImage:
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]

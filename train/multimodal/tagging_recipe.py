@@ -265,7 +265,11 @@ class TaggingRecipe:
     def places(self) -> dict[str, str]:
         """Where files lie, as absolute paths: what `without_places` leaves out and `at` puts in."""
         found = {"audio": self.data.audio, "video": self.data.video}
-        for name, settings in {"visual": self.visual, **self.acoustic.embeddings}.items():
+        backbones: dict[str, PictureSettings | EmbeddingSettings] = {
+            "visual": self.visual,
+            **self.acoustic.embeddings,
+        }
+        for name, settings in backbones.items():
             found[name] = settings.file or (settings.backbone if settings.is_run else "")
         return {name: str(Path(path).resolve()) for name, path in found.items() if path}
 
@@ -274,9 +278,9 @@ class TaggingRecipe:
         there = {name: path for name, path in places.items() if Path(path).exists()}
         acoustic = self.acoustic
         for name, settings in acoustic.embeddings.items():
-            found = dataclasses.replace(settings, file=there.get(name, ""))
-            acoustic = dataclasses.replace(acoustic, **{name: found})
-        media = {key: there.get(key, "") for key in ("audio", "video")}
+            found: dict[str, Any] = {name: dataclasses.replace(settings, file=there.get(name, ""))}
+            acoustic = dataclasses.replace(acoustic, **found)
+        media: dict[str, Any] = {key: there.get(key, "") for key in ("audio", "video")}
         return dataclasses.replace(
             self,
             data=dataclasses.replace(self.data, **media),

@@ -196,11 +196,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(finished, train, tmp
     assert figures_of(run) == figures_of(finished)
 
 
-def test_the_rate_falls_on_a_plateau(train, tmp_path):
+def test_the_rate_falls_on_a_plateau_of_the_validation_split(train, tmp_path, settings_of):
     run = tmp_path / "run"
     # At such a rate the loss goes up and down.
     rates = ("training.patience_epochs=1", "training.learning_rate=2.0")
-    assert train(run, *rates, "training.epochs=6") == 0
+    own = 'data.validation=["testing"]'
+    assert train(run, *rates, own, "training.epochs=6") == 0
+    data = settings_of(run)["data"]
+    assert (data["train"]["n_clips"], data["validation"]["n_clips"]) == (32, 12)
     lines = lines_of(run)
     rate, lowest = 2.0, float("inf")
     for line in lines:
@@ -209,13 +212,6 @@ def test_the_rate_falls_on_a_plateau(train, tmp_path):
             rate *= 0.8
         lowest = min(lowest, line["validation_loss"])
     assert rate < 2.0
-
-
-def test_a_split_of_its_own_is_validated_on(train, tmp_path, settings_of):
-    run = tmp_path / "run"
-    assert train(run, 'data.validation=["testing"]', "training.epochs=1") == 0
-    data = settings_of(run)["data"]
-    assert (data["train"]["n_clips"], data["validation"]["n_clips"]) == (32, 12)
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
