@@ -40,7 +40,8 @@ def write_scenarios(columns: Sequence[Column], out: Path) -> None:
     seeds = {name for column in columns for name in column.seeds}
     lines = [
         "Accuracy by scenarios of training and test"
-        + (", mean and standard deviation of the seeds." if len(seeds) > 1 else "."),
+        + (", mean and standard deviation of the seeds" if len(seeds) > 1 else "")
+        + "; published figures are of the authors' set.",
         "",
         scenario_table(columns),
         f"![heat map]({PICTURE})",
