@@ -31,8 +31,8 @@ attribution), or ESC-50 as published. For those that learn when events begin and
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
 as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
-yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
-published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+yin2021_fusion and so on) and li2018, which learn from sound and video, DIR holds a data set's
+tables as published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
 perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
 the layout of `actions`. jia2019_mobilenet_v2 and the like learn from labels by machine (soundpost
 distil --seen-by ... --heard-by ...), which data.labels names; jia2019_esc50 and the like put a
@@ -54,6 +54,7 @@ examples:
   soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
   soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
+  soundpost train li2018 --data dcase17 --out runs/li visual.word_vectors=glove.840B.300d.txt
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
   soundpost train jia2019_mobilenet_v2 --data videos --out runs/jia data.labels=labels
@@ -83,7 +84,8 @@ examples:
   soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
 
 Runs of yin2021 and its rows, and of jia2019's transfers, are judged on the clips that they held out
-as test or validation; of several runs (three seeds, as published) the scores are averaged.
+as test or validation; of several runs (three seeds, as published) the scores are averaged. Of a
+run of li2018 sound, pictures and both together are judged, with the thresholds that it chose.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
   soundpost evaluate runs/esc50_1 --data esc50
@@ -200,7 +202,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
+        "--weights",
+        default="",
+        metavar="FILE",
+        help="of a run's visual network, where it looks; of li2018's two, their folder",
     )
     parser.add_argument(
         "--split",

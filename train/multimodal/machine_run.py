@@ -196,10 +196,8 @@ def open_labelled(recipe: MachineRecipe, folder: Path, *, quiet: bool) -> Labell
             f"{labels}: {len(absent)} of its {len(targets.clip_ids)} clips are not in {folder}, "
             f"the first {absent[0]}; give the set that was labelled"
         )
-    if data.splits:
-        chosen = {clip.id for clip in read.clips.of(*data.splits).clips}
-    else:
-        chosen = by_id.keys()
+    of_splits = read.clips.of(*data.splits) if data.splits else read.clips
+    chosen = {clip.id for clip in of_splits.clips}
     numbers = [n for n, clip_id in enumerate(targets.clip_ids) if clip_id in chosen]
     clips = [by_id[targets.clip_ids[n]] for n in numbers]
     heard, usable = _open_sound(clips, read.media, recipe, folder, quiet)

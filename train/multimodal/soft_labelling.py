@@ -194,7 +194,7 @@ def open_labeller(
     if kind is None or kind.labeller is None:
         raise InputError(
             f"{run}: is not a run that tells what a clip is (its schema is {schema!r}); give a run "
-            "of a clip student, such as starter, or of yin2021"
+            "of a clip student, such as starter, of yin2021 or of li2018"
         )
     return kind.labeller(run, network, device, weights, quiet)
 

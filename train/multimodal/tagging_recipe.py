@@ -265,25 +265,27 @@ class TaggingRecipe:
     def places(self) -> dict[str, str]:
         """Where files lie, as absolute paths: what `without_places` leaves out and `at` puts in."""
         found = {"audio": self.data.audio, "video": self.data.video}
-        networks: dict[str, PictureSettings | EmbeddingSettings] = {"visual": self.visual}
-        for name, settings in (networks | self.acoustic.embeddings).items():
+        backbones: dict[str, PictureSettings | EmbeddingSettings] = {
+            "visual": self.visual,
+            **self.acoustic.embeddings,
+        }
+        for name, settings in backbones.items():
             found[name] = settings.file or (settings.backbone if settings.is_run else "")
         return {name: str(Path(path).resolve()) for name, path in found.items() if path}
 
     def at(self, places: Mapping[str, str]) -> TaggingRecipe:
         """The same with its files where `places` said that they lie, as far as they still do."""
         there = {name: path for name, path in places.items() if Path(path).exists()}
-        audio, video = there.get("audio", ""), there.get("video", "")
-        own = self.acoustic
+        acoustic = self.acoustic
+        for name, settings in acoustic.embeddings.items():
+            found: dict[str, Any] = {name: dataclasses.replace(settings, file=there.get(name, ""))}
+            acoustic = dataclasses.replace(acoustic, **found)
+        media: dict[str, Any] = {key: there.get(key, "") for key in ("audio", "video")}
         return dataclasses.replace(
             self,
-            data=dataclasses.replace(self.data, audio=audio, video=video),
+            data=dataclasses.replace(self.data, **media),
             visual=dataclasses.replace(self.visual, file=there.get("visual", "")),
-            acoustic=dataclasses.replace(
-                own,
-                vggish=dataclasses.replace(own.vggish, file=there.get("vggish", "")),
-                soundnet=dataclasses.replace(own.soundnet, file=there.get("soundnet", "")),
-            ),
+            acoustic=acoustic,
         )
 
 
