@@ -6,13 +6,18 @@ torch and TensorFlow are imported when the command runs, not when `soundpost --h
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soundpost.device.command import Command
 from soundpost.device.errors import UsageError
 from soundpost.device.interrupt import interrupts_wait
+
+if TYPE_CHECKING:
+    from soundpost.export.tagging_run import TaggedFrames
 
 _DESCRIPTION = """\
 Turns a training run into a bundle that a sensor loads: torch to ONNX to full int8 TFLite.
@@ -24,11 +29,16 @@ trained with; by default where it was then. The same run gives the same bundle, 
 A run of the recipe streaming becomes a bundle of kind frames, which tells when sounds begin and
 end; float and int8 are then compared by event F1 on the test recordings.
 
+A run of yin2021 or one of its rows can be exported where its student is the sensor's: trained with
+model.student=mobilenet_v2, or =streaming, which gives a bundle of kind frames whose float and int8
+are compared by the mAP of clips. DIR is the folder of the data set's tables.
+
 examples:
   soundpost export runs/first --out first.bundle
   soundpost export runs/first --out first.bundle --data clips --name porch --version 1.2.0
   soundpost export runs/first --out first.bundle --licence CC-BY-4.0 --notes about.md
   soundpost export runs/streaming --out streaming.bundle
+  soundpost export runs/yin_mobilenet_v2 --out yin.bundle
   soundpost bundle check first.bundle
 """
 
@@ -94,6 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with interrupts_wait():
         from soundpost.export.parity import ParityBounds
         from soundpost.export.pipeline import ExportOptions, export_run
+        from soundpost.export.tagging_run import TaggedFrames, export_tagging_run
+        from soundpost.train.multimodal.tagging_run import is_tagging_run
 
     options = ExportOptions(
         name=arguments.name,
@@ -106,13 +118,16 @@ def _run(arguments: argparse.Namespace) -> int:
             class_drop=arguments.most_class_drop,
         ),
     )
-    result = export_run(
+    export = export_tagging_run if is_tagging_run(arguments.run) else export_run
+    result = export(
         arguments.run,
         arguments.data,
         arguments.out,
         options,
         quiet=arguments.quiet or not sys.stderr.isatty(),
     )
+    if isinstance(result, TaggedFrames):
+        return _tell_tagged_frames(result, arguments.json)
     parity = result.facts.parity
     if arguments.json:
         table = {
@@ -145,6 +160,29 @@ def _run(arguments: argparse.Namespace) -> int:
     for name, (before, after) in result.facts.figures.items():
         print(f"{name}: float {before.line()}; int8 {after.line()}")
     print(f"wrote {result.out}, model {result.facts.model_bytes} bytes, sha256 {result.sha256}")
+    return 0
+
+
+def _tell_tagged_frames(result: TaggedFrames, as_json: bool) -> int:
+    from soundpost.export.tagging_run import figures_table
+
+    export, converted = result.export, result.export.converted
+    figures = {"float": result.float_figures, "int8": result.int8_figures}
+    size = len(converted.models.int8)
+    if as_json:
+        table = {
+            "bundle": str(export.out),
+            "sha256": export.sha256,
+            "model_bytes": size,
+            "mean_difference": converted.figures.mean_difference,
+            "drift_by_minute": converted.figures.drift.by_minute,
+            **{form: dataclasses.asdict(one) for form, one in figures.items()},
+        }
+        print(json.dumps(table, indent=1))
+        return 0
+    print(f"{result.int8_figures.n_clips} test clips:")
+    print("\n".join(figures_table(figures)))
+    print(f"wrote {export.out}, model {size} bytes, sha256 {export.sha256}")
     return 0
 
 

@@ -18,9 +18,9 @@ from soundpost.device.features import FloatArray
 from soundpost.device.interpreter import Interpreter, load_interpreter, sigmoid
 from soundpost.export.gates import top1_agreement
 from soundpost.export.tflite import TFLiteModels
-from soundpost.export.windows import NO_LABEL, LabelledWindows
+from soundpost.export.windows import LabelledWindows
 from soundpost.train.loop import score_patches
-from soundpost.train.metrics import ClipFigures, clip_figures, clip_means
+from soundpost.train.metrics import ClipFigures, clip_figures, clip_means, label_matrix
 
 TORCH, ONNX, FLOAT_TFLITE, INT8_TFLITE = "torch", "ONNX Runtime", "float32 TFLite", "int8 TFLite"
 ENGINES = (TORCH, ONNX, FLOAT_TFLITE, INT8_TFLITE)
@@ -145,13 +145,13 @@ def figures_of(
     logits: FloatArray, windows: LabelledWindows, labels: Sequence[str]
 ) -> tuple[ClipFigures, dict[str, float]]:
     """Figures over recorded clips with a label, and average precision by label over all clips."""
-    means = clip_means(sigmoid(logits), windows.clips, len(windows.clip_labels))
-    truth = windows.clip_labels
-    recorded = ~windows.synthesised & (truth != NO_LABEL)
+    truth = label_matrix(windows.clip_labels, len(labels))
+    means = clip_means(sigmoid(logits), windows.clips, len(truth))
+    recorded = ~windows.synthesised & truth.any(axis=1)
     precision = {
-        label: float(average_precision_score(truth == index, means[:, index]))
+        label: float(average_precision_score(truth[:, index], means[:, index]))
         for index, label in enumerate(labels)
-        if (truth == index).any()
+        if truth[:, index].any()
     }
     return clip_figures(means[recorded], truth[recorded], labels), precision
 
@@ -161,7 +161,8 @@ def check_parity(
 ) -> None:
     """Raise ExportError where int8 loses more than the bounds allow, naming the label that does."""
     torch_row, int8_row = parity.of(TORCH), parity.of(INT8_TFLITE)
-    worst = _worst_label(parity.logits, windows.window_labels, labels)
+    truth = label_matrix(windows.clip_labels, len(labels))
+    worst = _worst_label(parity.logits, truth[windows.clips], labels)
     if int8_row.top1_agreement < bounds.top1_agreement:
         raise ExportError(
             f"int8 model: best label agrees with torch in {int8_row.top1_agreement:.3f} of the "
@@ -175,9 +176,7 @@ def check_parity(
             f"{100 * torch_row.figures.top1:.1f} %: expected at most "
             f"{100 * bounds.accuracy_drop:g}; it is worst on '{worst}'"
         )
-    counts = np.bincount(
-        windows.clip_labels[windows.clip_labels != NO_LABEL], minlength=len(labels)
-    )
+    counts = truth.sum(axis=0)
     drops = {
         label: parity.class_drop(label)
         for index, label in enumerate(labels)
@@ -193,10 +192,10 @@ def check_parity(
 
 
 def _worst_label(
-    logits: dict[str, FloatArray], window_labels: NDArray[np.int64], labels: Sequence[str]
+    logits: dict[str, FloatArray], has: NDArray[np.bool_], labels: Sequence[str]
 ) -> str:
-    """Label whose windows agree least between torch and int8."""
-    present = [int(k) for k in np.unique(window_labels) if k != NO_LABEL]
+    """Label whose windows, True in has (n_windows, n_labels), agree least: torch and int8."""
+    present = [int(k) for k in np.flatnonzero(has.any(axis=0))]
     a, b = logits[TORCH], logits[INT8_TFLITE]
-    agreement = [top1_agreement(a[window_labels == k], b[window_labels == k]) for k in present]
+    agreement = [top1_agreement(a[has[:, k]], b[has[:, k]]) for k in present]
     return labels[present[int(np.argmin(agreement))]]

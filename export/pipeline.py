@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from soundpost.device.bundle import Manifest, write_bundle
+from torch import nn
+
+from soundpost.device.bundle import Manifest, TrainingData, write_bundle
 from soundpost.device.detector import ClassSettings
 from soundpost.device.errors import InputError
-from soundpost.device.features import FloatArray
+from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.interpreter import load_interpreter, sigmoid
 from soundpost.export.gates import (
     RuntimeAgreement,
@@ -44,7 +46,7 @@ from soundpost.export.windows import (
     load_windows,
     recipe_of,
 )
-from soundpost.train.metrics import ClipFigures
+from soundpost.train.metrics import ClipFigures, label_matrix
 from soundpost.train.mobilenet_v2 import LOGIT_LIMIT
 from soundpost.train.recipe import SENSOR_KIND
 from soundpost.train.run import SCHEMA as CLIPS_SCHEMA
@@ -89,6 +91,28 @@ class ExportResult:
     facts: CardFacts
 
 
+@dataclass(frozen=True)
+class WindowModel:
+    """A trained student of windows, as the export takes it.
+
+    network : (1, 1, n_frames, n_mels) log-mel to logits and embedding
+    recipe : name of what it was trained by; of the bundle where it is given no other
+    weights : the file that says when it was trained
+    training_data : what it was trained on
+    provenance : rows of the card
+    """
+
+    network: nn.Module
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    n_frames: int
+    seed: int
+    recipe: str
+    weights: Path
+    training_data: tuple[TrainingData, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
 def export_run(
     folder: Path,
     data: Path | None,
@@ -115,13 +139,40 @@ def export_run(
     check_out(out)
     check_exportable(folder)
     run = load_run(folder)
+    recipe = recipe_of(run)
     # Names that no manifest takes are refused before the long work.
-    name = bundle_name(options.name, recipe_of(run).name, options.version)
-    created = created_at(folder / WEIGHTS)
-    windows = load_windows(run, data or Path(run.settings["data"]["path"]), quiet=quiet)
-    converted = _convert(run, windows, quiet)
-    judged = _judge(run, converted, windows, options, quiet)
-    manifest = _manifest(run, name, options, created, converted, judged, windows)
+    bundle_name(options.name, recipe.name, options.version)
+    where = data or Path(run.settings["data"]["path"])
+    windows = load_windows(run, where, quiet=quiet)
+    model = WindowModel(
+        run.network,
+        run.labels,
+        run.front_end,
+        run.n_frames,
+        recipe.training.seed,
+        recipe.name,
+        folder / WEIGHTS,
+        training_data(windows.trained_on, Path(run.settings["data"]["path"]).name),
+        _provenance(run),
+    )
+    return export_windows(model, windows, out, options, quiet=quiet)
+
+
+def export_windows(
+    model: WindowModel,
+    windows: ExportWindows,
+    out: Path,
+    options: ExportOptions,
+    *,
+    quiet: bool = False,
+) -> ExportResult:
+    """Export a student of windows, judged on some; raises as `export_run` does."""
+    check_out(out)
+    name = bundle_name(options.name, model.recipe, options.version)
+    created = created_at(model.weights)
+    converted = _convert(model, windows, quiet)
+    judged = _judge(model, converted, windows, options, quiet)
+    manifest = _manifest(model, name, options, created, converted, judged)
     facts = CardFacts(
         parity=judged.parity,
         bounds=options.bounds,
@@ -133,11 +184,13 @@ def export_run(
         operators=converted.operators,
         n_representative=converted.n_representative,
         model_bytes=len(converted.models.int8),
-        provenance=_provenance(run),
+        provenance=model.provenance,
         notes=options.notes,
     )
     interpreter = load_interpreter(converted.models.int8)
-    golden = make_golden(interpreter, run.front_end, manifest.window_samples, manifest.hop_samples)
+    golden = make_golden(
+        interpreter, model.front_end, manifest.window_samples, manifest.hop_samples
+    )
     tolerance = golden_tolerance(converted.models.int8, golden, manifest)
     manifest = replace(manifest, golden=tolerance)
     card = render_card(manifest, facts)
@@ -169,16 +222,16 @@ class _Converted:
     n_representative: int
 
 
-def _convert(run: TrainedRun, windows: ExportWindows, quiet: bool) -> _Converted:
-    onnx_model = export_onnx(run.network, run.n_frames, run.front_end.n_mels)
+def _convert(model: WindowModel, windows: ExportWindows, quiet: bool) -> _Converted:
+    onnx_model = export_onnx(model.network, model.n_frames, model.front_end.n_mels)
     training = windows.training
     representative = draw_representative(
-        training.patches, training.window_labels, run.front_end, recipe_of(run).training.seed
+        training.patches, training.window_labels, model.front_end, model.seed
     )
     models = convert_to_tflite(onnx_model, representative, quiet=quiet)
     check_operators(models.float32)
     operators = check_operators(models.int8)
-    check_full_int8(models.int8, run.front_end)
+    check_full_int8(models.int8, model.front_end)
     return _Converted(onnx_model, models, operators, len(representative))
 
 
@@ -192,16 +245,16 @@ class _Judged:
 
 
 def _judge(
-    run: TrainedRun,
+    model: WindowModel,
     converted: _Converted,
     windows: ExportWindows,
     options: ExportOptions,
     quiet: bool,
 ) -> _Judged:
-    validation, test, labels = windows.validation, windows.test, run.labels
+    validation, test, labels = windows.validation, windows.test, model.labels
     held_out = validation.joined(test) if test else validation
     logits, runtime = score_all(
-        run.network, converted.onnx, converted.models, held_out.patches, quiet=quiet
+        model.network, converted.onnx, converted.models, held_out.patches, quiet=quiet
     )
     for engine in (ONNX, FLOAT_TFLITE):
         check_float(logits[TORCH], logits[engine], engine)
@@ -239,10 +292,11 @@ def heard_at(
     scores : (n_windows, n_labels)
     """
     rows = {}
+    truth = label_matrix(windows.clip_labels, len(classes))
     for index, settings in enumerate(classes):
         peaks = clip_peaks(scores[:, index : index + 1], windows.clips, settings)
         heard = peaks[:, 0] >= settings.onset
-        positive = windows.clip_labels == index
+        positive = truth[:, index]
         rows[settings.label] = HeardRow(
             int(positive.sum()),
             int((heard & positive).sum()),
@@ -258,29 +312,27 @@ def means_speech(label: str) -> bool:
 
 
 def _manifest(
-    run: TrainedRun,
+    model: WindowModel,
     name: str,
     options: ExportOptions,
     created: str,
     converted: _Converted,
     judged: _Judged,
-    windows: ExportWindows,
 ) -> Manifest:
-    data_name = Path(run.settings["data"]["path"]).name
     return Manifest(
         name=name,
         version=options.version,
         created=created,
-        labels=run.labels,
-        front_end=run.front_end,
-        window_samples=run.front_end.samples_of(run.n_frames),
-        hop_samples=HOP_FRAMES * run.front_end.hop_length,
+        labels=model.labels,
+        front_end=model.front_end,
+        window_samples=model.front_end.samples_of(model.n_frames),
+        hop_samples=HOP_FRAMES * model.front_end.hop_length,
         classes=judged.classes,
         quantisation=load_interpreter(converted.models.int8).quantisation,
         logit_limit=LOGIT_LIMIT,
-        speech_labels=tuple(label for label in run.labels if means_speech(label)),
+        speech_labels=tuple(label for label in model.labels if means_speech(label)),
         licence=options.licence,
-        training_data=training_data(windows.trained_on, data_name),
+        training_data=model.training_data,
     )
 
 

@@ -20,13 +20,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soundpost.device.detector import ClassSettings
 from soundpost.device.features import FloatArray
+from soundpost.train.metrics import label_matrix
 
 # What the student of this label hears is one beep; the pattern is confirmed over seconds.
 CADENCES: dict[str, Literal["T3", "T4"]] = {"smoke_alarm": "T3", "co_alarm": "T4"}
@@ -129,6 +130,11 @@ def choose_onset(peaks: FloatArray, positive: NDArray[np.bool_], rule: Threshold
     return min(max(_probability((lower + upper) / 2), rule.lowest_onset), rule.highest_onset)
 
 
+def release_of(onset: float, rule: ThresholdRule) -> float:
+    """Release threshold of an onset, by the module's rule."""
+    return _probability(_logit(onset) - rule.release_logits)
+
+
 def _logit(score: float) -> float:
     bounded = min(max(float(score), 1e-6), 1 - 1e-6)
     return math.log(bounded / (1 - bounded))
@@ -141,7 +147,7 @@ def _probability(logit: float) -> float:
 def choose_classes(
     scores: FloatArray,
     clips: NDArray[np.int64],
-    clip_labels: NDArray[np.int64],
+    clip_labels: NDArray[Any],
     labels: Sequence[str],
     rule: ThresholdRule,
 ) -> tuple[ClassSettings, ...]:
@@ -151,22 +157,22 @@ def choose_classes(
     ----------
     scores : (n_windows, n_labels) of the quantised model on validation windows
     clips : (n_windows,) clip of each window, ascending from 0
-    clip_labels : (n_clips,) label of each clip, -1 for none of them
+    clip_labels : (n_clips,) label of each clip, -1 for none of them; or (n_clips, n_labels) bool
     labels : names
     """
     peaks = clip_peaks(scores, clips, rule)
+    truth = label_matrix(clip_labels, len(labels))
     chosen = []
     for index, label in enumerate(labels):
         cadence = CADENCES.get(label)
         onset = rule.cadence_onset
         if cadence is None:
-            onset = choose_onset(peaks[:, index], clip_labels == index, rule)
-        release = _probability(_logit(onset) - rule.release_logits)
+            onset = choose_onset(peaks[:, index], truth[:, index], rule)
         chosen.append(
             ClassSettings(
                 label=label,
                 onset=round(onset, 6),
-                release=round(release, 6),
+                release=round(release_of(onset, rule), 6),
                 # A beep of T4 is 0.1 s: the cadence check needs the score as it is.
                 smoothing=rule.smoothing if cadence is None else "none",
                 smoothing_windows=rule.smoothing_windows if cadence is None else 1,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,20 +40,24 @@ class LabelledWindows:
 
     patches : (n_windows, n_frames, n_mels) float32
     clips : (n_windows,) clip of each window, ascending from 0
-    clip_labels : (n_clips,) index of each clip's label, NO_LABEL for none of the model's
+    clip_labels : (n_clips,) index of each clip's label, NO_LABEL for none of the model's; or, where
+        a clip may have several, (n_clips, n_labels) bool
     synthesised : (n_clips,) True for a clip that is no recording of its label
     """
 
     patches: FloatArray
     clips: NDArray[np.int64]
-    clip_labels: NDArray[np.int64]
+    clip_labels: NDArray[Any]
     synthesised: NDArray[np.bool_]
 
     @property
     def window_labels(self) -> NDArray[np.int64]:
-        """(n_windows,) label of each window's clip."""
-        labels: NDArray[np.int64] = self.clip_labels[self.clips]
-        return labels
+        """(n_windows,) label of each window's clip; of several the first."""
+        labels = self.clip_labels
+        if labels.ndim == 2:
+            labels = np.where(labels.any(axis=1), labels.argmax(axis=1), NO_LABEL)
+        found: NDArray[np.int64] = labels[self.clips]
+        return found
 
     def joined(self, other: LabelledWindows) -> LabelledWindows:
         """These windows, then the others."""

@@ -31,8 +31,8 @@ attribution), or ESC-50 as published. For those that learn when events begin and
 guided, pts and what stands on it, full being all of it), DIR is laid out as DESED is, such as
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
 as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
-yin2021_fusion and so on), which learn from sound and video, DIR holds a data set's tables as
-published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+yin2021_fusion and so on) and li2018, which learn from sound and video, DIR holds a data set's
+tables as published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
 perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
 the layout of `actions`. jia2019_mobilenet_v2 and the like learn from labels by machine (soundpost
 distil --seen-by ... --heard-by ...), which data.labels names; jia2019_esc50 and the like put a
@@ -53,6 +53,8 @@ examples:
   soundpost train streaming --data scenes --teacher runs/full --out runs/streaming
   soundpost train streaming --data scenes --soft-labels soft --out runs/streaming
   soundpost train yin2021 --data dcase17 --out runs/yin visual.file=vgg16-397923af.pth
+  soundpost train yin2021_mobilenet_v2 --data dcase17 --out runs/yin_device --init starter
+  soundpost train li2018 --data dcase17 --out runs/li visual.word_vectors=glove.840B.300d.txt
   soundpost train perez2020_hearnet_dualcamnet --data actions --teacher runs/dcn --out runs/hear
   soundpost train finetune --data my_clips --out runs/taught --init starter --soft-labels soft
   soundpost train jia2019_mobilenet_v2 --data videos --out runs/jia data.labels=labels
@@ -82,10 +84,16 @@ examples:
   soundpost evaluate streaming.bundle --data dcase2019 --lengths fit --overlaps merge
 
 Runs of yin2021 and its rows, and of jia2019's transfers, are judged on the clips that they held out
-as test or validation; of several runs (three seeds, as published) the scores are averaged.
+as test or validation; of several runs (three seeds, as published) the scores are averaged. Of a
+run of li2018 sound, pictures and both together are judged, with the thresholds that it chose.
 
   soundpost evaluate runs/yin0 runs/yin1 runs/yin2 --data dcase17
   soundpost evaluate runs/esc50_1 --data esc50
+
+A bundle is judged in the same way, by mAP of clips with several labels, where --kind tells the
+layout of DIR (soundpost dataset --help lists them).
+
+  soundpost evaluate yin.bundle --data dcase17 --kind dcase2017 --split evaluation
 
 Runs of perez2020 are judged on what their recipes hold out, in the scenario of training and in the
 others. Of several runs (scenarios, seeds, networks) there is a table beside the published figures;
@@ -105,7 +113,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--fold", type=int, metavar="K", help="hold this fold out and judge on it")
     parser.add_argument(
-        "--init", metavar="FROM", help="'starter', a run folder or model.safetensors"
+        "--init",
+        metavar="FROM",
+        help="'starter', a run folder or model.safetensors; for students that are MobileNet_v2",
     )
     parser.add_argument(
         "--teacher",
@@ -186,12 +196,23 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--kind",
         choices=KIND_NAMES,
         metavar="KIND",
-        help=f"layout of DIR, for --layers: {', '.join(KIND_NAMES)}",
+        help="layout of DIR, for --layers, and to judge a bundle on tags as runs of yin2021 are: "
+        f"{', '.join(KIND_NAMES)}",
     )
     parser.add_argument("--audio", default="", metavar="DIR", help="sound of yin2021, if elsewhere")
     parser.add_argument("--video", default="", metavar="DIR", help="video of yin2021, if elsewhere")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="of a run's visual network, where it looks"
+        "--weights",
+        default="",
+        metavar="FILE",
+        help="of a run's visual network, where it looks; of li2018's two, their folder",
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of DIR, for a bundle and --kind; may be given several times (default: all)",
     )
     parser.add_argument("--fold", type=int, metavar="K", help="clips of this fold only")
     parser.add_argument(
@@ -237,6 +258,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         first = arguments.models[0]
         kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
+    if arguments.kind is not None and not first.is_dir():
+        with interrupts_wait():
+            from soundpost.train.multimodal.tagging_kind import evaluate_bundle
+
+        return _tell(evaluate_bundle(arguments), arguments.json)
+    if arguments.split:
+        raise UsageError("--split NAME: is for a bundle and --kind KIND; leave it out")
     judged_with = frozenset[str]() if kind is None else kind.judges_with
     refuse(
         arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)

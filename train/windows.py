@@ -39,7 +39,13 @@ def cut_windows(
     short = front_end.samples_of(n_frames) - len(samples)
     if short > 0:
         samples = np.pad(samples, (0, short))
-    frames = log_mel(samples, front_end)
+    return windows_of_frames(log_mel(samples, front_end), n_frames, hop_frames)
+
+
+def windows_of_frames(
+    frames: FloatArray, n_frames: int, hop_frames: int = HOP_FRAMES
+) -> FloatArray:
+    """Windows of one clip's log-mel, (n_clip_frames, n_mels) to (n_windows, n_frames, n_mels)."""
     view = sliding_window_view(frames, n_frames, axis=0)[::hop_frames]
     return np.ascontiguousarray(view.transpose(0, 2, 1))
 

@@ -149,7 +149,8 @@ def main() -> None:
             soundpost("evaluate", *runs, "--out", out)
     layers = (arguments.layers_data, arguments.layers_kind)
     if arguments.layers_data is None:
-        layers = (arguments.data, "actions")
+        is_world = (arguments.data / "world.json").is_file()
+        layers = (arguments.data, "world" if is_world else "actions")
     for row in rows:
         if row not in TEACHERS:
             run = run_of(row, arguments.locations[-1], arguments.seeds[0], arguments)

@@ -7,8 +7,10 @@ python tests/benchmarks/yin2021.py data.kind=dcase2018 'data.train=["weak"]' 'da
 Changes come first, for --rows and --seeds take all that follows them.
 
 Scores of the seeds are averaged, as published. A teacher that learns before its student is trained
-once for each seed (`fusion`) and given to the others. Killed, it goes on where it stopped when the
-same command is given again.
+once for each seed (`fusion`) and given to the others. By default the rows of tables 1 to 3; those
+of 4 and 5 need weights of VGGish and SoundNet, or acoustic.vggish.backbone=stub, and with
+`mobilenet_v2_...` and `streaming_...` the sensor's networks are the students. Killed, it goes on
+where it stopped when the same command is given again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from machine import describe
 from soundpost.train.multimodal.tagging_recipe import FIGURES, load_tagging_recipe
 from soundpost.train.multimodal.tagging_report import TITLES, published_of
 
-# By what a row is called here; those of table 1, of table 3, of table 2.
+# By what a row is called here: its recipe; those of table 1, of table 3, of table 2.
 RECIPES = {
     "fusion": "yin2021_fusion",
     "visual": "yin2021_visual",
@@ -40,8 +42,24 @@ RECIPES = {
     "no_single": "yin2021_no_single",
     "no_cross": "yin2021_no_cross",
 }
+DEFAULT = list(RECIPES)
+# Of tables 4 and 5, which need weights of audio networks.
+RECIPES |= {
+    row: f"yin2021_{row}"
+    for kind in ("vggish", "soundnet")
+    for row in (f"plain_{kind}_alone", f"plain_{kind}", f"{kind}_alone", kind)
+}
+# The sensor's networks by each of these methods; what is changed in their recipe.
+CHANGES = {}
+for student in ("mobilenet_v2", "streaming"):
+    for method in ("plain", "distillation", "deep_mutual", "mutual"):
+        RECIPES[f"{student}_{method}"] = f"yin2021_{student}"
+        CHANGES[f"{student}_{method}"] = [f"method={method}"]
 # Their teacher learns first, and is that of `fusion`.
-TAUGHT = ("distillation", "enhanced_feature", "fitnets", "no_mutual")
+TAUGHT = (
+    "distillation", "enhanced_feature", "fitnets", "no_mutual", "mobilenet_v2_distillation",
+    "streaming_distillation",
+)  # fmt: skip
 FIELDS = {
     "map": "mean_average_precision",
     "mauc": "mean_auc",
@@ -71,8 +89,8 @@ def train(row: str, seed: int, arguments: argparse.Namespace) -> Path:
     if row in TAUGHT:
         more = ["--teacher", train("fusion", seed, arguments)]
     soundpost(
-        "train", RECIPES[row], *arguments.changes, f"training.seed={seed}", "--data",
-        arguments.data, "--out", run, "--device", arguments.device, *more,
+        "train", RECIPES[row], *CHANGES.get(row, []), *arguments.changes, f"training.seed={seed}",
+        "--data", arguments.data, "--out", run, "--device", arguments.device, *more,
     )  # fmt: skip
     return run
 
@@ -85,7 +103,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to every recipe")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the runs")
-    parser.add_argument("--rows", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--rows", nargs="+", choices=RECIPES, default=DEFAULT)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     arguments = parser.parse_intermixed_args()

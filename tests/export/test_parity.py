@@ -104,3 +104,31 @@ def test_a_gain_is_no_loss() -> None:
     parity = measure(logits, windows)
     check_parity(parity, windows, LABELS, NONE)
     assert parity.class_drop("rain") <= 0
+
+
+def test_clips_of_several_labels_count_for_each_of_them() -> None:
+    logits, windows = case()
+    # As before, but clips 0 to 2 are of rain as well, which is said less loudly.
+    matrix = windows.clip_labels[:, None] == np.arange(3)
+    for form in (windows.clip_labels, matrix):
+        same = measure(logits, replace(windows, clip_labels=form)).of(TORCH)
+        assert same.figures.to_dict() == measure(logits, windows).of(TORCH).figures.to_dict()
+    matrix[:3, 1] = True
+    several = replace(windows, clip_labels=matrix)
+    for engine in ENGINES:
+        logits[engine][:6, 1] = 3.0
+    row = measure(logits, several).of(TORCH)
+    assert row.figures.top1 == 1.0
+    assert row.average_precision == {"dog": 1.0, "rain": 1.0, "smoke_alarm": 1.0}
+    # Clips of a label by the best label of each: three of the six rains are heard as dogs first.
+    assert row.figures.confusion.tolist() == [[6, 0, 0], [3, 3, 0], [0, 0, 0]]
+    assert row.figures.recall == {"dog": 1.0, "rain": 1.0}
+    # Int8 no longer hears the rain in them.
+    logits[INT8_TFLITE][:6, 1] = -6.0
+    parity = measure(logits, several)
+    assert parity.of(INT8_TFLITE).figures.top1 == 1.0
+    # Three rains stand first, three share the last place of twelve: precision 1 and 6 / 12.
+    assert parity.class_drop("rain") == pytest.approx(1 - (3 + 3 * 6 / 12) / 6)
+    with pytest.raises(ExportError, match=r"'rain' falls by 0\.250"):
+        check_parity(parity, several, LABELS, ParityBounds())
+    assert several.window_labels.tolist() == windows.window_labels.tolist()

@@ -100,3 +100,21 @@ def test_release_is_one_logit_below_onset() -> None:
     (settings,) = choose_classes(scores, np.array([0, 1]), np.array([-1, 0]), ["dog"], rule)
     assert settings.onset == pytest.approx(0.5, abs=1e-4)
     assert settings.release == pytest.approx(1 / (1 + np.e), abs=1e-4)
+
+
+def test_a_clip_may_have_several_labels() -> None:
+    rng = np.random.default_rng(4)
+    n_clips, labels = 30, ["dog", "rain"]
+    matrix = rng.random((n_clips, 2)) < 0.4
+    scores = (rng.uniform(0.1, 0.4, (n_clips, 2)) + 0.4 * matrix).astype(np.float32)
+    clips = np.arange(n_clips)
+    found = choose_classes(scores, clips, matrix, labels, RULE)
+    for k, settings in enumerate(found):
+        assert settings.onset == pytest.approx(
+            choose_onset(scores[:, k], matrix[:, k], RULE), abs=1e-6
+        )
+    # Of one label each, both forms say the same.
+    one = rng.integers(-1, 2, n_clips)
+    assert choose_classes(scores, clips, one, labels, RULE) == choose_classes(
+        scores, clips, one[:, None] == np.arange(2), labels, RULE
+    )

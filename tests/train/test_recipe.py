@@ -27,7 +27,7 @@ def test_reads_and_changes(recipe):
         ("training.epochs=0", r"training.epochs is 0; expected at least 1"),
         ("training.schedule=linear", r"expected cosine or exponential"),
         ("augment.gain_db=[3, -3]", r"gain_db is \[3, -3\]; expected \[lowest, highest\]"),
-        ("model.kind=resnet", r"model.kind is resnet; expected mobilenet_v2"),
+        ("model.kind=resnet", r"model.kind is resnet; expected one of mobilenet_v2"),
         ("epochs", r"expected key=value"),
         ("front_end.fmax_hz=9000.0", r"front end"),
     ],

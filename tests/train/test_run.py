@@ -159,7 +159,7 @@ def test_classifier_rows_follow_their_labels(finished):
 def test_starting_from_another_width_is_refused(finished):
     trained = load_run(finished)
     other = type(trained.network)(2)
-    with pytest.raises(InputError, match=r"set model\.width to the same"):
+    with pytest.raises(InputError, match=r"set model\.kind and model\.width to the same"):
         initialise(other, ("high", "low"), str(finished))
 
 

@@ -14,7 +14,7 @@ text is silent:
   takes 884 million multiply-adds (`counts.multiply_adds`).
 
 The first network carries the names of the published conversion of the authors' weights
-(`torchvggish`), which end at the embedding and whose front end differs (vggish_input.py).
+(`torchvggish`), which end at the embedding and whose front end differs: `vggish_front_end`.
 """
 
 from __future__ import annotations

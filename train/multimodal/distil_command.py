@@ -23,11 +23,11 @@ _DESCRIPTION = """\
 Writes soft labels: what a trained run says of the clips of a data set, by clip id and seconds. A
 student then learns from them beside its labels, and from several teachers' average.
 
-RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows, or of jia2019. Of
-yin2021, --network teacher takes the one that also sees, where the method has one. KIND is the
-layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed for
-recordings that streaming learns from. A job that was stopped goes on when the same command is given
-again.
+RUN is a run of a clip student (starter, finetune ...), of yin2021 and its rows, perez2020, li2018
+or jia2019. Of yin2021 and li2018, --network teacher takes what also sees, where there is one. KIND
+is the layout of DIR (soundpost dataset --help lists them): esc50 for a folder with clips.csv, desed
+for recordings that streaming learns from. A job that was stopped goes on when the same command is
+given again.
 
 Without RUN, labels by machine are made, as jia2019 has them: up to ten of what --seen-by sees, and
 up to five of what --heard-by hears, with a threshold that leaves three on average.
@@ -59,7 +59,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--network",
         default="student",
         choices=("student", "teacher"),
-        help="of a run of yin2021 and its rows (default: student)",
+        help="of a run of yin2021 and its rows, or of li2018 (default: student)",
     )
     parser.add_argument(
         "--split",

@@ -13,6 +13,7 @@ number of nearest neighbours is validated on the validation set." What the text 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -87,10 +89,10 @@ def judge_layer(
         for n in NEIGHBOURS
         if n <= len(x)
     ]
-    svms = [
-        (c, make_pipeline(StandardScaler(), LinearSVC(C=c, random_state=0)).fit(x, y))
-        for c in COSTS
-    ]
+    with warnings.catch_warnings():
+        # With a large C it may stop short of the optimum; validation judges what came of it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        svms = [(c, make_pipeline(StandardScaler(), _svm(c)).fit(x, y)) for c in COSTS]
     held, truth = features[parts.validation], classes[parts.validation]
     neighbours, knn = max(knns, key=lambda pair: float(pair[1].score(held, truth)))
     cost, svm = max(svms, key=lambda pair: float(pair[1].score(held, truth)))
@@ -103,6 +105,10 @@ def judge_layer(
         neighbours,
         cost,
     )
+
+
+def _svm(cost: float) -> LinearSVC:
+    return LinearSVC(C=cost, dual="auto", max_iter=5_000, random_state=0)
 
 
 def judge_layers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def branch_of(run: FusionRun, weights: str, device: torch.device, *, quiet: bool
                 f"{visual.features} and {visual.objects}: give the folder that holds both files by "
                 "their published names"
             )
-        files = {}
+        files: dict[str, Any] = {}
         for which in ("features", "objects"):
             network = visual.network(which)
             if network.is_run:

@@ -99,7 +99,7 @@ class FusionInputs:
         data, clips = self.recipe.data, self.read.clips
         if data.skip:
             clips = clips.having(*(cast(Medium, medium) for medium in data.needs))
-        of = gather_tagging_set(clips, splits, self._hear)
+        of = gather_tagging_set(clips, splits, [self._hear])
         where = ", ".join(splits)
         return Part(of, require_media(of, see=False, skip=data.skip, where=where))
 
@@ -109,7 +109,7 @@ class FusionInputs:
         def look(clips: list[MediaClip]) -> RowCache:
             return self._look(clips, branch)
 
-        of = gather_tagging_set(self.read.clips, splits, self._hear, look)
+        of = gather_tagging_set(self.read.clips, splits, [self._hear], look)
         return self._judged(of, ", ".join(splits))
 
     def held_out(self, train: Part, branch: VideoBranch) -> tuple[Part, Part]:

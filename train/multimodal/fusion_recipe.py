@@ -132,10 +132,12 @@ class FusionRecipe:
 
     def at(self, places: dict[str, dict[str, str]]) -> FusionRecipe:
         """The recipe with other paths."""
+        data: dict[str, Any] = dict(places.get("data", {}))
+        visual: dict[str, Any] = dict(places.get("visual", {}))
         return dataclasses.replace(
             self,
-            data=dataclasses.replace(self.data, **places.get("data", {})),
-            visual=dataclasses.replace(self.visual, **places.get("visual", {})),
+            data=dataclasses.replace(self.data, **data),
+            visual=dataclasses.replace(self.visual, **visual),
         )
 
 

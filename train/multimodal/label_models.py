@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
 from soundpost.train.backbones.frozen import FrozenBackbone
-from soundpost.train.backbones.vggish_input import RATE_HZ, vggish_patches
+from soundpost.train.backbones.vggish_front_end import SAMPLE_RATE_HZ, patch_of_each
 from soundpost.train.datasets.catalogue import MediaClip, Medium
 from soundpost.train.multimodal.clip_media import ClipMedia
 from soundpost.train.multimodal.machine_labels import (
@@ -114,7 +114,9 @@ def audio_model(
 
 def vggish_model(teacher: Teacher, labels: Sequence[str], network: nn.Module) -> SecondModel:
     """VGGish with weights of the published kind: it hears 0.96 s of each second."""
-    return SecondModel(teacher, tuple(labels), _patch_scores(network, vggish_patches), RATE_HZ)
+    return SecondModel(
+        teacher, tuple(labels), _patch_scores(network, patch_of_each), SAMPLE_RATE_HZ
+    )
 
 
 def _patch_scores(network: nn.Module, patches: Callable[[FloatArray], FloatArray]) -> Scores:

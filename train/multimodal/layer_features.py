@@ -214,22 +214,19 @@ def write_layers(judged: JudgedLayers, out: Path) -> None:
     write_atomically(out / FIGURES, (json.dumps(judged.to_dict(), indent=1) + "\n").encode())
     places = np.arange(len(judged.rows))
     figure, axes = plt.subplots(figsize=(1.5 + 0.9 * len(places), 3.5), layout="constrained")
-    for shift, name, colour in ((-0.2, "knn", BLUE), (0.2, "svm", ORANGE)):
+    for shift, name, title, colour in (
+        (-0.2, "knn", "k-NN", BLUE),
+        (0.2, "svm", "SVM", ORANGE),
+    ):
         heights = [getattr(row, name) for row in judged.rows]
-        bars = axes.bar(
-            places + shift,
-            heights,
-            0.4,
-            color=colour,
-            label=name.replace("knn", "k-NN").replace("svm", "SVM"),
-        )
+        bars = axes.bar(places + shift, heights, 0.4, color=colour, label=title)
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
     axes.set_xticks(places, [row.layer for row in judged.rows])
     axes.set(
-        ylim=(0, 1),
+        ylim=(0, 1.05),
         ylabel="accuracy",
         title=f"Features of {judged.network} on {judged.folder.name}",
     )
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     save(figure, out / PICTURE)

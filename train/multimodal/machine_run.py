@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from soundpost.device.errors import InputError, UsageError
@@ -78,7 +77,7 @@ class LabelledClips:
     targets: MachineTargets
     rows: IntArray
     labelled: IntArray
-    validation: NDArray[np.bool_]
+    validation: np.ndarray[tuple[int], np.dtype[np.bool_]]
     n_silent: int
 
     def digest(self) -> str:
@@ -197,8 +196,8 @@ def open_labelled(recipe: MachineRecipe, folder: Path, *, quiet: bool) -> Labell
             f"{labels}: {len(absent)} of its {len(targets.clip_ids)} clips are not in {folder}, "
             f"the first {absent[0]}; give the set that was labelled"
         )
-    learnt_from = read.clips.of(*data.splits) if data.splits else read.clips
-    chosen = {clip.id for clip in learnt_from.clips}
+    of_splits = read.clips.of(*data.splits) if data.splits else read.clips
+    chosen = {clip.id for clip in of_splits.clips}
     numbers = [n for n, clip_id in enumerate(targets.clip_ids) if clip_id in chosen]
     clips = [by_id[targets.clip_ids[n]] for n in numbers]
     heard, usable = _open_sound(clips, read.media, recipe, folder, quiet)

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
@@ -39,7 +40,8 @@ def write_scenarios(columns: Sequence[Column], out: Path) -> None:
     seeds = {name for column in columns for name in column.seeds}
     lines = [
         "Accuracy by scenarios of training and test"
-        + (", mean and standard deviation of the seeds." if len(seeds) > 1 else "."),
+        + (", mean and standard deviation of the seeds" if len(seeds) > 1 else "")
+        + "; published figures are of the authors' set.",
         "",
         scenario_table(columns),
         f"![heat map]({PICTURE})",
@@ -93,7 +95,7 @@ def draw_scenarios(columns: Sequence[Column], path: Path) -> None:
     save(figure, path)
 
 
-def _draw_cells(axes: Axes, values: NDArray[np.float64], names: Sequence[str]) -> object:
+def _draw_cells(axes: Axes, values: NDArray[np.float64], names: Sequence[str]) -> AxesImage:
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]

@@ -76,7 +76,8 @@ class HeardClips:
             self.rows[clip][start : start + self.frames]
             for clip, start in zip(clips, starts, strict=True)
         ]
-        return np.stack(cut).astype(np.float32)
+        patches: FloatArray = np.stack(cut).astype(np.float32)
+        return patches
 
 
 def open_seconds(

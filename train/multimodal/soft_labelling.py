@@ -28,12 +28,13 @@ from soundpost.train.backbones.download import file_sha256
 from soundpost.train.datasets.catalogue import MediaClip, Medium
 from soundpost.train.kinds import kind_of_run
 from soundpost.train.loop import score_patches
+from soundpost.train.multimodal.acoustic_inputs import Heard
 from soundpost.train.multimodal.clip_media import ClipMedia, ReadSet
 from soundpost.train.multimodal.mutual_networks import Inputs, Tagged
 from soundpost.train.multimodal.soft_label_format import Teacher
 from soundpost.train.multimodal.soft_label_writer import SoftLabelWriter
-from soundpost.train.multimodal.tagging_features import VisualInput, heard, seen
-from soundpost.train.multimodal.tagging_inputs import open_backbone_of
+from soundpost.train.multimodal.tagging_features import VisualInput, seen
+from soundpost.train.multimodal.tagging_inputs import open_backbone_of, open_features_of
 from soundpost.train.multimodal.tagging_recipe import TaggingRecipe
 from soundpost.train.multimodal.tagging_run import TEACHER_WEIGHTS, load_tagging_run
 from soundpost.train.run import WEIGHTS, TrainedRun, load_run, schema_of
@@ -116,11 +117,13 @@ def to_whole_windows(sound: FloatArray, front_end: FrontEnd, n_frames: int) -> F
 class TaggingLabeller:
     """A network of a tagging run.
 
+    features : what it takes of the sound
     visual : how it looks at pictures; None where it only listens
     """
 
     network: nn.Module
     recipe: TaggingRecipe
+    features: tuple[Heard, ...]
     labels: tuple[str, ...]
     teacher: Teacher
     device: torch.device
@@ -134,13 +137,17 @@ class TaggingLabeller:
     @torch.no_grad()
     def label(self, clip: MediaClip, media: ClipMedia) -> Said:
         """A row for each part of the length that the network was trained on."""
-        front_end, seconds = self.recipe.front_end, self.recipe.data.seconds
-        rate_hz = front_end.sample_rate_hz
-        sound = media.sound(clip, rate_hz)
-        starts_s, hop_s = part_starts(len(sound) / rate_hz, seconds)
-        log_mel = np.stack(
-            [heard(sound[round(start * rate_hz) :], front_end, seconds) for start in starts_s]
-        )
+        seconds = self.recipe.data.seconds
+        # Several features may be of one rate: each is decoded once.
+        rates = dict.fromkeys(feature.rate_hz for feature in self.features)
+        sounds = {rate_hz: media.sound(clip, rate_hz) for rate_hz in rates}
+        first_hz = next(iter(rates))
+        starts_s, hop_s = part_starts(len(sounds[first_hz]) / first_hz, seconds)
+        acoustic = []
+        for feature in self.features:
+            sound, rate_hz = sounds[feature.rate_hz], feature.rate_hz
+            parts = [feature.of(sound[round(start * rate_hz) :], seconds) for start in starts_s]
+            acoustic.append(torch.from_numpy(np.stack(parts)).to(self.device))
         visual = None
         if self.visual is not None:
             per_second = self.visual.frames_per_second
@@ -150,7 +157,7 @@ class TaggingLabeller:
             shown = [pictures[min(round(start * per_second), last) :] for start in starts_s]
             visual = np.stack([seen(of_part, self.visual, seconds) for of_part in shown])
         inputs = Inputs(
-            (torch.from_numpy(log_mel).to(self.device),),
+            tuple(acoustic),
             None if visual is None else torch.from_numpy(visual).to(self.device),
         )
         said: Tagged = self.network(inputs)
@@ -187,7 +194,7 @@ def open_labeller(
     if kind is None or kind.labeller is None:
         raise InputError(
             f"{run}: is not a run that tells what a clip is (its schema is {schema!r}); give a run "
-            "of a clip student, such as starter, or of yin2021"
+            "of a clip student, such as starter, of yin2021 or of li2018"
         )
     return kind.labeller(run, network, device, weights, quiet)
 
@@ -220,6 +227,14 @@ def tagging_labeller(
     return TaggingLabeller(
         chosen.to(device).eval(),
         tagging.recipe,
+        open_features_of(
+            tagging.recipe,
+            tagging.acoustic,
+            run,
+            device,
+            names=tagging.hears(network),
+            quiet=quiet,
+        ),
         tagging.labels,
         _teacher(run, file, network),
         device,

@@ -12,7 +12,11 @@ import torch
 
 from soundpost.device.errors import InputError, UsageError
 from soundpost.train.multimodal.ensembles import average_scores
-from soundpost.train.multimodal.tagging_inputs import open_backbone_of, open_inputs
+from soundpost.train.multimodal.tagging_inputs import (
+    open_backbone_of,
+    open_features_of,
+    open_inputs,
+)
 from soundpost.train.multimodal.tagging_judging import Judged, judge_scores
 from soundpost.train.multimodal.tagging_recipe import TaggingRecipe
 from soundpost.train.multimodal.tagging_run import TaggingRun, load_tagging_run
@@ -23,7 +27,7 @@ PARTS = ("test", "validation")
 
 @dataclass(frozen=True)
 class Places:
-    """Where files lie that a run does not keep the path of; see tagging_recipe.
+    """Where files lie now, if not where they were when the run was trained; see tagging_recipe.
 
     audio, video : folders of sound and video, if not below the tables
     weights : of the visual backbone, if not in the cache
@@ -35,7 +39,9 @@ class Places:
 
     def of(self, recipe: TaggingRecipe) -> TaggingRecipe:
         """The recipe with these paths."""
-        return replace(recipe, data=replace(recipe.data, audio=self.audio, video=self.video))
+        data = recipe.data
+        audio, video = self.audio or data.audio, self.video or data.video
+        return replace(recipe, data=replace(data, audio=audio, video=video))
 
 
 NOWHERE_ELSE = Places()
@@ -101,7 +107,15 @@ def open_part(
         visual = open_backbone_of(
             recipe, trained.backbone, trained.folder, places.weights, device, quiet
         )
-    found = open_inputs(recipe, folder, visual, quiet=quiet).open(splits)
+    features = open_features_of(
+        recipe,
+        trained.acoustic,
+        trained.folder,
+        device,
+        names=trained.hears("student"),
+        quiet=quiet,
+    )
+    found = open_inputs(recipe, folder, features, visual, quiet=quiet).open(splits)
     if found.labels != trained.labels:
         raise InputError(
             f"{folder}: its {len(found.labels)} labels are not the {len(trained.labels)} of "

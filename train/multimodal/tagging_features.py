@@ -1,4 +1,4 @@
-"""What tagging networks take of a clip: log-mel frames and embeddings of its pictures, cached.
+"""What tagging networks take of a clip: what is heard and embeddings of its pictures, cached.
 
 Every clip has the same length: cut, or padded with silence, and with its last picture where the
 video ends before the sound. Numbers are stored in two bytes each (float16: a log-mel value is off
@@ -16,19 +16,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
-from soundpost.device.features import FloatArray, FrontEnd, log_mel
+from soundpost.device.features import FloatArray
 from soundpost.train.backbones.frozen import FrozenBackbone
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media import Frames
 from soundpost.train.datasets.media_cache import RowCache, open_rows
 from soundpost.train.multimodal.clip_media import ClipMedia
+
+if TYPE_CHECKING:
+    from soundpost.train.multimodal.acoustic_inputs import Heard
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +69,6 @@ class VisualInput:
         return np.asarray(network(frames), np.float32)
 
 
-def heard(samples: FloatArray, front_end: FrontEnd, seconds: float) -> FloatArray:
-    """Log-mel of a clip's first seconds, (n_frames, n_mels) float32; what lacks is silent."""
-    n = round(seconds * front_end.sample_rate_hz)
-    return log_mel(np.pad(samples[:n], (0, max(0, n - len(samples)))), front_end)
-
-
 def seen(frames: Frames, visual: VisualInput, seconds: float) -> FloatArray:
     """Vectors of a clip's first seconds, (n_frames, size) float32; the last one lasts."""
     n = visual.n_frames(seconds)
@@ -83,25 +80,25 @@ def seen(frames: Frames, visual: VisualInput, seconds: float) -> FloatArray:
 def open_heard(
     clips: Sequence[MediaClip],
     media: ClipMedia,
-    front_end: FrontEnd,
+    feature: Heard,
     seconds: float,
     folder: Path,
     *,
     skip: bool = False,
     quiet: bool = False,
 ) -> RowCache:
-    """Log-mel frames of clips with sound, (n_frames, n_mels) float16 each.
+    """One feature of clips with sound, (n_frames, size) float16 each.
 
     skip : an empty row where a file cannot be used, with a warning; else its InputError is raised
     """
-    made_by = hash_of("log_mel", front_end.hash(), seconds)
-    empty = np.empty((0, front_end.n_mels), np.float16)
+    empty = np.empty((0, feature.feature.size), np.float16)
 
     def make(clip: MediaClip) -> FloatArray:
-        return heard(media.sound(clip, front_end.sample_rate_hz), front_end, seconds)
+        return feature.of(media.sound(clip, feature.rate_hz), seconds)
 
     row = half_rows(make, empty if skip else None)
-    return open_rows(clips, made_by, row, folder, title="log-mel", quiet=quiet)
+    title = feature.name.replace("_", "-")
+    return open_rows(clips, feature.key(seconds), row, folder, title=title, quiet=quiet)
 
 
 def open_seen(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundpost.train.evaluate_options import refuse
+from soundpost.device.errors import UsageError
+from soundpost.train.datasets.segments import Folders
+from soundpost.train.evaluate_options import one_model, refuse
 from soundpost.train.kinds import Outcome, RunKind
+from soundpost.train.multimodal.bundle_tags import evaluate_bundle_tags
+from soundpost.train.multimodal.clip_media import read_media_set
 from soundpost.train.multimodal.soft_labelling import tagging_labeller
 from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging, to_dict
 from soundpost.train.multimodal.tagging_judging import figures_to_dict
@@ -22,8 +26,17 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
     recipe = load_tagging_recipe(path, arguments.changes)
     device = choose_device(arguments.device)
     judged = train_tagging(
-        recipe, arguments.data, out, device, teacher=arguments.teacher, quiet=arguments.quiet
+        recipe,
+        arguments.data,
+        out,
+        device,
+        teacher=arguments.teacher,
+        init=arguments.init,
+        quiet=arguments.quiet,
     )
+    on = "distil {out} --data DIR --kind KIND --out soft_labels"
+    if recipe.device is not None:
+        on = "export {out} --out {out.name}.bundle"
     return Outcome(
         figures_to_dict(judged),
         (
@@ -33,7 +46,7 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
                 for who, one in of.items()
             ),
             f"report: {out / 'report.md'}",
-            f"next: soundpost distil {out} --data DIR --kind KIND --out soft_labels",
+            f"next: soundpost {on.format(out=out)}",
         ),
     )
 
@@ -61,15 +74,34 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
     )
 
 
-_RECIPE_SAYS = (
-    "it is for clip students; here the recipe says what is held out, and networks start at random"
-)
+def evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
+    """`soundpost evaluate BUNDLE --kind KIND`: of a bundle, on the clips of a set."""
+    model = one_model(arguments)
+    refuse(arguments, "clips of a data set have --split", "fold", "part")
+    refuse(arguments, "it is for runs of perez2020", "layers", "out")
+    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
+    refuse(arguments, "a bundle does not look", "weights")
+    if arguments.data is None:
+        raise UsageError(f"--data is missing: give the clips that {model} is judged on")
+    audio, video = (Path(path) if path else None for path in (arguments.audio, arguments.video))
+    folders = Folders(arguments.data, audio, video)
+    read = read_media_set(arguments.kind, folders, refuse=False)
+    judged = evaluate_bundle_tags(
+        model, read, arguments.split, runtime=arguments.runtime, quiet=arguments.quiet
+    )
+    lines = [f"{judged.model}, {judged.runtime}", judged.figures.line()]
+    if judged.unknown:
+        lines.append(f"labels that the bundle does not know: {', '.join(judged.unknown)}")
+    if judged.without_sound:
+        lines.append(f"{len(judged.without_sound)} clips left out: they have no sound")
+    return Outcome(judged.to_dict(), tuple(lines))
+
 
 TAGGING = RunKind(
     schema=SCHEMA,
-    takes=frozenset({"teacher"}),
+    takes=frozenset({"teacher", "init"}),
     train=train,
     evaluate=evaluate,
     labeller=tagging_labeller,
-    instead={"fold": _RECIPE_SAYS, "init": _RECIPE_SAYS},
+    instead={"fold": "it is for clip students; here the recipe says what is held out"},
 )

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from soundpost.device.errors import InputError
-from soundpost.device.features import FloatArray, FrontEnd
+from soundpost.device.features import FloatArray
 from soundpost.train.datasets.catalogue import MediaClip, MediaSet, Medium
 from soundpost.train.datasets.media_cache import RowCache
+from soundpost.train.multimodal.acoustic_inputs import Heard
 from soundpost.train.multimodal.clip_media import ClipMedia, lacks
 from soundpost.train.multimodal.fitting import to_device
 from soundpost.train.multimodal.mutual_networks import Inputs, Tagged, TaggingBatch
@@ -41,14 +43,15 @@ class TaggingSet:
 
     labels : of the columns of targets
     targets : (n_clips, n_labels) float32, 0 or 1
-    sound, pictures : rows of all clips that have the medium; pictures is None where nobody looks
+    sounds : of each feature the rows of all clips that have sound
+    pictures : of those that have pictures; None where nobody looks
     sound_row, picture_row : (n_clips,) each clip's row, -1 where it has none
     """
 
     labels: tuple[str, ...]
     clips: tuple[MediaClip, ...]
     targets: FloatArray
-    sound: RowCache
+    sounds: tuple[RowCache, ...]
     sound_row: IntArray
     pictures: RowCache | None
     picture_row: IntArray
@@ -61,14 +64,13 @@ class TaggingSet:
     def batch(self, clips: Sequence[int] | IntArray, *, see: bool) -> TaggingBatch:
         """Some clips; `see` : with their pictures."""
         chosen = np.asarray(clips, np.int64)
-        sound = torch.from_numpy(self.sound.stack(list(self.sound_row[chosen])))
+        rows = list(self.sound_row[chosen])
+        acoustic = tuple(torch.from_numpy(one.stack(rows)).float() for one in self.sounds)
         visual = None
         if see:
             assert self.pictures is not None
             visual = torch.from_numpy(self.pictures.stack(list(self.picture_row[chosen]))).float()
-        return TaggingBatch(
-            Inputs((sound.float(),), visual), torch.from_numpy(self.targets[chosen])
-        )
+        return TaggingBatch(Inputs(acoustic, visual), torch.from_numpy(self.targets[chosen]))
 
     def digest(self) -> str:
         """SHA-256 of what is known of the clips, wherever their files lie."""
@@ -85,7 +87,7 @@ def open_tagging_set(
     media_set: MediaSet,
     splits: Sequence[str],
     media: ClipMedia,
-    front_end: FrontEnd,
+    features: Sequence[Heard],
     seconds: float,
     folder: Path,
     *,
@@ -97,6 +99,7 @@ def open_tagging_set(
 
     Parameters
     ----------
+    features : of the sound, one or more
     seconds : to which each clip is cut or padded
     folder : of the features
     visual : how pictures become vectors; None where nobody looks
@@ -106,26 +109,27 @@ def open_tagging_set(
     skipped, for a clip whose file is absent or cannot be used.
     """
 
-    def hear(clips: list[MediaClip]) -> RowCache:
-        return open_heard(clips, media, front_end, seconds, folder, skip=skip, quiet=quiet)
+    def hear(feature: Heard, clips: list[MediaClip]) -> RowCache:
+        return open_heard(clips, media, feature, seconds, folder, skip=skip, quiet=quiet)
 
     def look(clips: list[MediaClip]) -> RowCache:
         assert visual is not None
         return open_seen(clips, media, visual, seconds, folder, skip=skip, quiet=quiet)
 
-    return gather_tagging_set(media_set, splits, hear, None if visual is None else look)
+    every = [partial(hear, feature) for feature in features]
+    return gather_tagging_set(media_set, splits, every, None if visual is None else look)
 
 
 def gather_tagging_set(
     media_set: MediaSet,
     splits: Sequence[str],
-    hear: RowsOf,
+    hear: Sequence[RowsOf],
     look: RowsOf | None = None,
 ) -> TaggingSet:
     """The same with whatever rows are made of sound and pictures.
 
-    hear, look : rows of the clips that have sound, and of those that have pictures; an empty row
-        where a file cannot be used
+    hear : of each feature, rows of the clips that have sound; look : of those that have pictures;
+        an empty row where a file cannot be used
     """
     clips = tuple(clip for clip in media_set.of(*splits).clips if clip.labelled)
     if not clips:
@@ -138,16 +142,17 @@ def gather_tagging_set(
         targets[row, [column[label] for label in clip.labels]] = 1.0
     with_sound = np.array([clip.audio is not None for clip in clips])
     with_pictures = np.array([clip.video is not None for clip in clips])
-    sound = hear(_chosen(clips, with_sound))
+    sounding = _chosen(clips, with_sound)
+    sounds = tuple(rows(sounding) for rows in hear)
     pictures = None if look is None else look(_chosen(clips, with_pictures))
     return TaggingSet(
         media_set.labels,
         clips,
         targets,
-        sound,
-        rows_of(with_sound, sound),
+        sounds,
+        rows_of(with_sound, *sounds),
         pictures,
-        rows_of(with_pictures, pictures),
+        rows_of(with_pictures, *([] if pictures is None else [pictures])),
     )
 
 
@@ -155,11 +160,12 @@ def _chosen(clips: Sequence[MediaClip], keep: NDArray[np.bool_]) -> list[MediaCl
     return [clip for clip, kept in zip(clips, keep, strict=True) if kept]
 
 
-def rows_of(there: NDArray[np.bool_], cache: RowCache | None) -> IntArray:
-    """Row of each clip; -1 where it lacks the medium or its row is empty."""
+def rows_of(there: NDArray[np.bool_], *caches: RowCache) -> IntArray:
+    """Row of each clip; -1 where it lacks the medium, or where its row of one of them is empty."""
     rows = np.full(len(there), -1, np.int64)
-    if cache is not None:
-        rows[there] = np.where(cache.lengths() > 0, np.arange(len(cache)), -1)
+    if caches:
+        whole = np.all([cache.lengths() > 0 for cache in caches], axis=0)
+        rows[there] = np.where(whole, np.arange(len(whole)), -1)
     return rows
 
 

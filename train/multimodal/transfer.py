@@ -124,7 +124,7 @@ class ClipNetwork(nn.Module):
 
     def embed(self, seconds: Tensor) -> Tensor:
         """(n_clips, n_seconds, n_frames, n_mels) to (n_clips, n_seconds, embedding_size)."""
-        embedded = as_encoder(self.encoder).embed(seconds.flatten(0, 1)[:, None])
+        embedded: Tensor = as_encoder(self.encoder).embed(seconds.flatten(0, 1)[:, None])
         return embedded.view(*seconds.shape[:2], -1)
 
     def forward(self, seconds: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class StreamingCRNN(nn.Module):
         # Joined in two dimensions: onnx2tf loses track of the axes where it is done in four.
         heard = torch.cat([context, chunk.reshape(-1, self.n_mels)])
         n_heard = self.context_frames + chunk.shape[2]
-        logits, last = self._logits(heard.reshape(1, 1, n_heard, self.n_mels), hidden.unsqueeze(0))
+        logits, _, last = self._hear(heard.reshape(1, 1, n_heard, self.n_mels), hidden.unsqueeze(0))
         return logits[0], heard[-self.context_frames :], last[0]
 
     def forward_sequence(self, log_mel: Tensor) -> Tensor:
@@ -145,15 +145,19 @@ class StreamingCRNN(nn.Module):
         -------
         (n_batch, n_frames, n_labels), within ±LOGIT_LIMIT
         """
+        return self.hear_sequence(log_mel)[0]
+
+    def hear_sequence(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward_sequence`, and the GRU's states (n_batch, n_frames, hidden_size) behind it."""
         past = log_mel.new_full((len(log_mel), 1, self.context_frames, self.n_mels), self.silence)
         heard = torch.cat([past, log_mel.unsqueeze(1)], dim=2)
-        logits, _ = self._logits(heard, None)
-        return logits
+        logits, states, _ = self._hear(heard, None)
+        return logits, states
 
-    def _logits(self, heard: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _hear(self, heard: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.convolutions(heard)
         # (n_batch, channels, n_frames, bands) to (n_batch, n_frames, channels * bands)
         features = maps.permute(0, 2, 1, 3).flatten(2)
         states, last = self.gru(self.dropout(features), hidden)
         logits = self.head(self.dropout(states))
-        return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT), last
+        return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT), states, last

@@ -59,6 +59,15 @@ def test_paths_do_not_make_another_run(tmp_path):
     assert FusionRecipe().at(places).visual.word_vectors == f"{tmp_path}/glove.txt"
 
 
+def test_a_run_that_sees_is_found_again_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_fusion_recipe(OURS, ["visual.features=runs/eye"])
+    places = recipe.places()["visual"]
+    assert places["features_file"] == f"{tmp_path}/runs/eye"
+    assert places["objects_file"] == ""
+    assert recipe.without_places() == recipe.at({"visual": places}).without_places()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

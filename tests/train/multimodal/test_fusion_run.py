@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.train.backbones.frozen import FrozenBackbone, StubBackbone
 from soundpost.train.commands import EVALUATE, TRAIN
+from soundpost.train.datasets.action_files import picture_bytes
 from soundpost.train.multimodal import fusion_run
 from soundpost.train.multimodal.distil_command import COMMAND as DISTIL
 from soundpost.train.multimodal.fusion_run import load_fusion_run
@@ -195,10 +196,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(finished, train, tmp
     assert figures_of(run) == figures_of(finished)
 
 
-def test_the_rate_falls_on_a_plateau(train, tmp_path):
+def test_the_rate_falls_on_a_plateau_of_the_validation_split(train, tmp_path, settings_of):
     run = tmp_path / "run"
     # At such a rate the loss goes up and down.
-    assert train(run, "training.patience_epochs=1", "training.learning_rate=2.0") == 0
+    rates = ("training.patience_epochs=1", "training.learning_rate=2.0")
+    own = 'data.validation=["testing"]'
+    assert train(run, *rates, own, "training.epochs=6") == 0
+    data = settings_of(run)["data"]
+    assert (data["train"]["n_clips"], data["validation"]["n_clips"]) == (32, 12)
     lines = lines_of(run)
     rate, lowest = 2.0, float("inf")
     for line in lines:
@@ -207,13 +212,6 @@ def test_the_rate_falls_on_a_plateau(train, tmp_path):
             rate *= 0.8
         lowest = min(lowest, line["validation_loss"])
     assert rate < 2.0
-
-
-def test_a_split_of_its_own_is_validated_on(train, tmp_path, settings_of):
-    run = tmp_path / "run"
-    assert train(run, 'data.validation=["testing"]', "training.epochs=1") == 0
-    data = settings_of(run)["data"]
-    assert (data["train"]["n_clips"], data["validation"]["n_clips"]) == (32, 12)
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
@@ -243,6 +241,44 @@ def test_a_run_says_what_it_hears_and_sees(finished, street, tiny, tmp_path, net
     said = np.stack([labels.rows(clip)[0][0] for clip in ids])
     # Log-mel is kept in two bytes each.
     np.testing.assert_allclose(said, kept[f"testing_{branch}_scores"], atol=5e-3)
+
+
+@pytest.fixture(scope="module")
+def eye(tiny, tmp_path_factory):
+    """A run that tells red pictures from grey ones, and what they are called."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 8), ("validation", 2)):
+        for name, colour in (("bus", RED), ("wall", GREY)):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(n):
+                noise = rng.integers(-9, 9, (48, 64, 3))
+                picture = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                (folder / split / name / f"{number}.jpeg").write_bytes(picture_bytes(picture))
+    run = tmp_path_factory.mktemp("runs") / "eye"
+    assert tiny.run(
+        TRAIN, "pictures", "training.epochs=6", "training.batch_size=8", "--data", folder, "--out",
+        run, "--quiet", "--threads", 1, "--device", "cpu", "training.bfloat16=false",
+    ) == 0  # fmt: skip
+    return run
+
+
+def test_a_run_of_ours_can_be_what_sees(eye, train, street, tiny, tmp_path, capsys):
+    run, moved = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(eye, moved)
+    sees = (f"visual.features={moved}", f"visual.objects={moved}", "visual.object_names=")
+    assert train(run, *sees, "training.epochs=1") == 0
+    decided = json.loads((run / "fusion.json").read_text())
+    assert decided["objects"] == ["bus", "wall"]
+    figures = figures_of(run)["testing"]
+    assert figures["video"]["label_f1"]["Bus"] == 1.0
+    moved.rename(tmp_path / "gone")
+    evaluate = (EVALUATE, run, "--data", street, "--device", "cpu", "--json")
+    with pytest.raises(InputError, match=r"elsewhere: is not a run folder"):
+        tiny.run(*evaluate)
+    capsys.readouterr()
+    assert tiny.run(*evaluate, "--weights", eye) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["testing"] == figures
 
 
 # ------------------------------------------------------------------------------- bad input

@@ -9,7 +9,7 @@ from torch import nn
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.train.backbones.frozen import FrozenBackbone, StubBackbone
 from soundpost.train.backbones.vggish import VGGish, VGGishSettings
-from soundpost.train.backbones.vggish_input import vggish_log_mel
+from soundpost.train.backbones.vggish_front_end import vggish_log_mel
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.multimodal.label_models import audio_model, vggish_model, visual_model
 from soundpost.train.multimodal.soft_label_format import Teacher

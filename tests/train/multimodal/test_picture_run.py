@@ -119,7 +119,7 @@ def test_its_folder_stands_as_a_backbone(tiny, eye, vehicles, tmp_path, capsys):
     moved = tmp_path / "elsewhere"
     shutil.copytree(eye, moved)
     backbone, labels = picture_backbone(eye)
-    assert labels == ("square", "stripes")
+    assert labels == backbone.names == ("square", "stripes")
     assert picture_backbone(moved)[0].fingerprint() == backbone.fingerprint()
     frames = np.random.default_rng(0).integers(0, 255, (2, 120, 160, 3), np.uint8)
     assert backbone.embed(frames).shape == (2, 128)

@@ -1,4 +1,4 @@
-"""The recipes are the rows of yin2021's tables 1 to 3."""
+"""The recipes are the rows of yin2021's tables 1 to 5, and what the sensor learns by them."""
 
 from importlib import resources
 
@@ -10,6 +10,8 @@ from soundpost.train.multimodal.tagging_recipe import (
     load_tagging_recipe,
     tagging_recipe_from_dict,
 )
+from soundpost.train.recipe import Recipe
+from soundpost.train.sed.streaming import StreamingSettings
 
 RECIPES = resources.files("soundpost.train.recipes")
 
@@ -31,7 +33,19 @@ PUBLISHED = {
     "yin2021_fusion": ("fusion", 0.6824, 0.9375, 0.9222, 0.9773),
     "yin2021_visual_1000": ("visual", 0.4512, 0.8525, 0.6930, 0.8991),
     "yin2021_fusion_1000": ("fusion", 0.6763, 0.9396, 0.8818, 0.9617),
+    # Table 4: pre-trained acoustic representations, alone and beside log-mel.
+    "yin2021_plain_soundnet_alone": ("plain", 0.4256, 0.8581, 0.7426, 0.9168),
+    "yin2021_plain_vggish_alone": ("plain", 0.5786, 0.9179, 0.8408, 0.9582),
+    "yin2021_plain_soundnet": ("plain", 0.6149, 0.9216, 0.8633, 0.9553),
+    "yin2021_plain_vggish": ("plain", 0.6480, 0.9278, 0.8824, 0.9678),
+    # Table 5: the same in the proposed student.
+    "yin2021_soundnet_alone": ("mutual", 0.4419, 0.8709, 0.7676, 0.9295),
+    "yin2021_vggish_alone": ("mutual", 0.5965, 0.9248, 0.8580, 0.9635),
+    "yin2021_soundnet": ("mutual", 0.6366, 0.9269, 0.8845, 0.9626),
+    "yin2021_vggish": ("mutual", 0.6690, 0.9353, 0.9059, 0.9704),
 }
+# Students of our own, of which nothing is published.
+OURS = {"yin2021_mobilenet_v2": "mobilenet_v2", "yin2021_streaming": "streaming"}
 
 
 def recipe(name, *changes):
@@ -40,7 +54,7 @@ def recipe(name, *changes):
 
 def test_every_row_has_a_recipe():
     ours = {entry.name for entry in RECIPES.iterdir() if entry.name.startswith("yin2021")}
-    assert ours == {f"{name}.toml" for name in PUBLISHED}
+    assert ours == {f"{name}.toml" for name in (*PUBLISHED, *OURS)}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -74,6 +88,30 @@ def test_all_rows_are_trained_alike():
     }  # fmt: skip
 
 
+def test_rows_of_tables_4_and_5_hear_what_their_names_say():
+    for name in PUBLISHED:
+        row, alone = recipe(name), name.endswith("_alone")
+        extra = next((kind for kind in ("soundnet", "vggish") if kind in name), None)
+        expected = (() if alone else ("log_mel",)) + (() if extra is None else (extra,))
+        assert row.acoustic.features == expected
+    published = {row: recipe(row).acoustic.embeddings for row in ("yin2021_vggish", "yin2021")}
+    assert published["yin2021_vggish"]["vggish"].backbone == "vggish"
+    assert published["yin2021"] == {}
+
+
+@pytest.mark.parametrize(("name", "student"), OURS.items())
+def test_the_sensors_students_learn_as_the_papers_does(name, student):
+    row, papers = recipe(name), recipe("yin2021")
+    assert row.model.student == row.device.student == student
+    assert row.published == {}
+    assert (row.method, row.mutual, row.training) == ("mutual", papers.mutual, papers.training)
+    # The network itself is that of the recipes which learn from labels alone.
+    starter = Recipe().model
+    windows = row.mobilenet_v2
+    assert (windows.width, windows.embedding_size) == (starter.width, starter.embedding_size)
+    assert row.streaming == StreamingSettings()
+
+
 def test_rows_of_table_2_leave_out_one_part_each():
     # "lambda, gamma and omega are empirically set to 1"
     assert recipe("yin2021").mutual == MutualSettings()
@@ -95,6 +133,9 @@ def test_rows_of_table_2_leave_out_one_part_each():
         ("data.seconds=0.01", r"data.seconds is 0.01; expected a window of the front end"),
         ("visual.output=logits", r"visual.output is logits; expected embedding, scores"),
         ("visual.frames_per_second=0", r"frames_per_second is 0.0; expected above 0"),
+        ("model.student=crnn", r"model.student is crnn; expected paper, mobilenet_v2, streaming"),
+        ("model.student=streaming", r"data.validation is empty; expected .*thresholds are chosen"),
+        ("mobilenet_v2.windows=0", r"windows 0: expected 32 or more, 1 or more"),
         ("model.kind=pts", r"model.kind is pts; expected tagging"),
         ("model.channels=[64]", r"1 channels: expected an even number"),
         ("mutual.lambda_s=-1.0", r"lambda_s -1.0: expected 0 or more"),
@@ -105,6 +146,30 @@ def test_rows_of_table_2_leave_out_one_part_each():
 def test_refuses(change, message):
     with pytest.raises(ConfigError, match=message):
         recipe("yin2021", change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method=fusion", r"method is fusion; expected one that trains a student"),
+        ('acoustic.features=["vggish"]', r"expected log_mel first: it is what a sensor hears"),
+        # A window of 100 frames spans 99 hops of 10 ms and one of 25 ms.
+        ("data.seconds=1.014", r"data.seconds is 1.014; expected 1.015 or more"),
+        ("mobilenet_v2.width=9.0", r"width 9.0.*expected 0.1 to 4"),
+    ],
+)
+def test_the_sensors_students_refuse(change, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe("yin2021_mobilenet_v2", change)
+
+
+def test_runs_of_before_there_was_a_choice_go_on():
+    tables = recipe("yin2021").without_places()
+    assert not {"acoustic", "mobilenet_v2", "streaming"} & tables.keys()
+    assert "student" not in tables["model"]
+    device = recipe("yin2021_streaming").without_places()
+    assert "mobilenet_v2" not in device
+    assert tagging_recipe_from_dict(device, "settings.json").without_places() == device
 
 
 def test_plain_students_may_learn_from_sound_alone():

@@ -10,11 +10,11 @@ from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.train.backbones.frozen import FrozenBackbone, StubBackbone
 from soundpost.train.datasets.segments import Folders
+from soundpost.train.multimodal.acoustic_inputs import LogMelInput, heard
 from soundpost.train.multimodal.clip_media import read_media_set
 from soundpost.train.multimodal.tagging_features import (
     VisualInput,
     band_statistics,
-    heard,
     open_heard,
     seen,
 )
@@ -25,6 +25,7 @@ from soundpost.train.multimodal.tagging_sets import (
 )
 
 FRONT_END = FrontEnd()
+HEARD = (LogMelInput(FRONT_END),)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def training(vehicles, visual, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
     read = read_media_set("dcase2017", Folders(vehicles))
     return open_tagging_set(
-        read.clips, ["training"], read.media, FRONT_END, tiny.seconds, folder,
+        read.clips, ["training"], read.media, HEARD, tiny.seconds, folder,
         visual=visual, quiet=True,
     )  # fmt: skip
 
@@ -80,13 +81,13 @@ def test_a_set_has_what_its_clips_have(training, tiny):
 
 
 def test_bands_are_those_of_all_frames(training):
-    mean, deviation = band_statistics(training.sound, training.sound_row)
-    frames = np.concatenate([training.sound[i].astype(np.float64) for i in range(16)])
+    mean, deviation = band_statistics(training.sounds[0], training.sound_row)
+    frames = np.concatenate([training.sounds[0][i].astype(np.float64) for i in range(16)])
     np.testing.assert_allclose(mean, frames.mean(0), atol=1e-4)
     np.testing.assert_allclose(deviation, frames.std(0), atol=1e-4)
     # Of many rows some, spread evenly: every fourth.
-    some, _ = band_statistics(training.sound, training.sound_row, at_most=4)
-    frames = np.concatenate([training.sound[i].astype(np.float64) for i in (0, 4, 8, 12)])
+    some, _ = band_statistics(training.sounds[0], training.sound_row, at_most=4)
+    frames = np.concatenate([training.sounds[0][i].astype(np.float64) for i in (0, 4, 8, 12)])
     np.testing.assert_allclose(some, frames.mean(0), atol=1e-4)
 
 
@@ -120,7 +121,7 @@ def test_few_clips_are_one_batch(training):
 def test_clips_without_pictures_are_judged_by_ear_alone(vehicles, visual, tiny, tmp_path):
     read = read_media_set("dcase2017", Folders(vehicles))
     found = open_tagging_set(
-        read.clips, ["testing"], read.media, FRONT_END, tiny.seconds, tmp_path,
+        read.clips, ["testing"], read.media, HEARD, tiny.seconds, tmp_path,
         visual=visual, quiet=True,
     )  # fmt: skip
     assert len(require_media(found, see=False, skip=False, where="testing")) == 8
@@ -131,7 +132,7 @@ def test_clips_without_pictures_are_judged_by_ear_alone(vehicles, visual, tiny, 
 
 def test_a_set_is_known_by_its_clips(training, vehicles, visual, tiny, tmp_path):
     read = read_media_set("dcase2017", Folders(vehicles))
-    rest = (read.media, FRONT_END, tiny.seconds, tmp_path)
+    rest = (read.media, HEARD, tiny.seconds, tmp_path)
     again = open_tagging_set(read.clips, ["training"], *rest, visual=visual, quiet=True)
     assert again.digest() == training.digest()
     other = open_tagging_set(read.clips, ["testing"], *rest, visual=visual, quiet=True)
@@ -144,7 +145,7 @@ def test_a_file_that_cannot_be_used_is_an_empty_row_if_asked(vehicles, tmp_path,
     damaged = tmp_path / "damaged.mkv"
     damaged.write_bytes(clips[1].audio.read_bytes()[:200])
     clips[1] = replace(clips[1], audio=damaged)
-    arguments = (clips, read.media, FRONT_END, 1.0, tmp_path / "rows")
+    arguments = (clips, read.media, HEARD[0], 1.0, tmp_path / "rows")
     with pytest.raises(InputError, match=r"damaged\.mkv: "):
         open_heard(*arguments, quiet=True)
     rows = open_heard(*arguments, skip=True, quiet=True)
