@@ -187,11 +187,13 @@ def main() -> None:
     arguments.label_data = arguments.label_data or arguments.data
     arguments.label_kind = arguments.label_kind or arguments.kind
     arguments.options = ["--threads", arguments.threads] if arguments.threads else []
+    if not sys.stderr.isatty():
+        arguments.options.append("--quiet")
     if arguments.folds is None and arguments.kind == "esc50":
         splits = read_set(arguments.kind, Folders(arguments.data)).media.splits()
         arguments.folds = list(map(int, splits))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print(describe())
+    describe()
     labels = label(arguments) if set(arguments.rows) - {"scratch"} else None
     rows: dict[str, list[dict[str, float]]] = {}
     table = ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray, FrontEnd, log_mel
@@ -59,14 +60,15 @@ class HeardClips:
     rows: RowCache
     frames: int
 
-    def n_frames(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def n_frames(self) -> NDArray[np.int64]:
         """Frames of each clip, (n_clips,)."""
         return self.rows.lengths()
 
     def seconds(self, clip: int) -> FloatArray:
         """All seconds of a clip, (n_seconds, frames, n_mels) float32."""
         row = self.rows[clip]
-        return row.reshape(-1, self.frames, row.shape[1]).astype(np.float32)
+        seconds: FloatArray = row.reshape(-1, self.frames, row.shape[1]).astype(np.float32)
+        return seconds
 
     def patches(self, clips: Sequence[int], starts: Sequence[int]) -> FloatArray:
         """A second of each of some clips, from a frame on: (n, frames, n_mels) float32."""

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from soundpost.device.files import write_atomically
 from soundpost.train.backbones.download import file_sha256
 from soundpost.train.checkpoint import load_tensors, save_tensors
 from soundpost.train.datasets.catalogue import MediaClip
-from soundpost.train.datasets.media_cache import cache_folder, open_rows
+from soundpost.train.datasets.media_cache import RowCache, cache_folder, open_rows
 from soundpost.train.multimodal.audio_networks import as_encoder, audio_network, without_classifier
 from soundpost.train.multimodal.clip_media import ReadSet, lacks, read_media_set
 from soundpost.train.multimodal.fitting import fit_method
@@ -71,26 +72,52 @@ class TransferRun:
 
 
 @dataclass(frozen=True)
+class HeardSplit:
+    """Labelled clips of one split whose sound can be used.
+
+    heard, rows : seconds of the split's clips, and the row of each that can be used
+    """
+
+    clips: tuple[MediaClip, ...]
+    heard: HeardClips
+    rows: IntArray
+
+    def seconds(self, clip: int) -> FloatArray:
+        """Its own seconds, (n_seconds, n_frames, n_mels) float32."""
+        return self.heard.seconds(int(self.rows[clip]))
+
+
+@dataclass(frozen=True)
 class TransferSet:
-    """Labelled clips of some splits whose sound can be used.
+    """Labelled clips of some splits, one split after the other.
+
+    Features are kept by split, so that folds of which each is held out once are made once.
 
     targets : (n_clips, n_labels) float32, 0 or 1
-    heard, rows : their seconds, and the row of each clip
     seconds : of each clip as networks take it
     """
 
     labels: tuple[str, ...]
-    clips: tuple[MediaClip, ...]
+    splits: tuple[HeardSplit, ...]
     targets: FloatArray
-    heard: HeardClips
-    rows: IntArray
     seconds: int
 
+    @cached_property
+    def clips(self) -> tuple[MediaClip, ...]:
+        """All of them."""
+        return tuple(clip for split in self.splits for clip in split.clips)
+
+    @cached_property
+    def _ends(self) -> IntArray:
+        return np.cumsum([len(split.clips) for split in self.splits])
+
     def inputs(self, clips: IntArray) -> FloatArray:
-        """Seconds of some clips, (n, n_seconds, n_frames, n_mels) float32."""
+        """Seconds of some clips by their numbers, (n, n_seconds, n_frames, n_mels) float32."""
         found = []
         for clip in clips:
-            own = self.heard.seconds(int(self.rows[clip]))
+            place = int(np.searchsorted(self._ends, clip, side="right"))
+            split = self.splits[place]
+            own = split.seconds(int(clip - self._ends[place] + len(split.clips)))
             found.append(own[repeated(len(own), self.seconds)])
         return np.stack(found)
 
@@ -161,6 +188,7 @@ def train_transfer(
     if begun is not None:
         encoder = without_classifier(begun.network)
         network.encoder.load_state_dict(encoder.state_dict())
+    targets = train.loss_targets(data.one)
     learnt = drawn_share([clip.id for clip in train.clips], data.share, training.seed)
     weights = file_sha256(begun.folder / WEIGHTS) if begun is not None else None
     settings: dict[str, Any] = {
@@ -205,9 +233,7 @@ def train_transfer(
         line: dict[str, Any] = {"judged": watched}
         return line | {f"student_{key}": round(value, 4) for key, value in figures.items()}
 
-    source = TransferBatches(
-        inputs["train"], train.loss_targets(data.one), learnt, training.batch_size, training.seed
-    )
+    source = TransferBatches(inputs["train"], targets, learnt, training.batch_size, training.seed)
     fit_method(method, source, training, run, device, judge=watch, quiet=quiet)
     save_tensors(run / WEIGHTS, network.state_dict(), {"labels": list(train.labels)})
     judged = {name: judge(name) for name in held}
@@ -241,15 +267,26 @@ def open_transfer_set(
     Raises InputError for a split that is not there or has no clip that can be used, and, unless
     they are skipped, for a clip that cannot be used.
     """
-    where = f"{folder}: {', '.join(splits)}"
-    clips = [clip for clip in read.clips.of(*splits).clips if clip.labelled]
+    found = tuple(_open_split(recipe, read, folder, split, quiet) for split in splits)
+    column = {label: index for index, label in enumerate(read.clips.labels)}
+    of = TransferSet(read.clips.labels, found, np.zeros((0, 0), np.float32), recipe.data.seconds)
+    targets = np.zeros((len(of.clips), len(column)), np.float32)
+    for row, clip in enumerate(of.clips):
+        targets[row, [column[label] for label in clip.labels]] = 1.0
+    return replace(of, targets=targets)
+
+
+def _open_split(
+    recipe: TransferRecipe, read: ReadSet, folder: Path, split: str, quiet: bool
+) -> HeardSplit:
+    clips = [clip for clip in read.clips.of(split).clips if clip.labelled]
     if not clips:
-        raise InputError(f"{where}: has no labelled clip; choose another split")
+        raise InputError(f"{folder}: {split}: has no labelled clip; choose another split")
     silent = [clip for clip in clips if not clip.has("audio")]
     if silent and not recipe.data.skip:
         raise InputError(
             f"{lacks(silent[0], 'audio')}; so it is with {len(silent)} of the {len(clips)} clips "
-            f"of {', '.join(splits)}: data.problems=skip goes on without them"
+            f"of {split}: data.problems=skip goes on without them"
         )
     heard = open_seconds(
         clips, read.media, recipe.front_end, cache_folder(folder, FEATURES),
@@ -257,15 +294,13 @@ def open_transfer_set(
     )  # fmt: skip
     rows = np.flatnonzero(heard.n_frames())
     if not len(rows):
-        raise InputError(f"{where}: no clip can be used; soundpost dataset check says why")
+        raise InputError(
+            f"{folder}: {split}: no clip can be used; soundpost dataset check says why"
+        )
     if len(rows) < len(clips):
-        logger.warning("%s: %d of %d clips left out", where, len(clips) - len(rows), len(clips))
-    usable = tuple(clips[row] for row in rows)
-    column = {label: index for index, label in enumerate(read.clips.labels)}
-    targets = np.zeros((len(usable), len(column)), np.float32)
-    for row, clip in enumerate(usable):
-        targets[row, [column[label] for label in clip.labels]] = 1.0
-    return TransferSet(read.clips.labels, usable, targets, heard, rows, recipe.data.seconds)
+        left_out = len(clips) - len(rows)
+        logger.warning("%s: %s: %d of %d clips left out", folder, split, left_out, len(clips))
+    return HeardSplit(tuple(clips[row] for row in rows), heard, rows)
 
 
 def load_transfer_run(folder: Path) -> TransferRun:
@@ -319,22 +354,33 @@ def _embedded(
 
     made_by : what else than the clips decides them: hashes of the weights and of the front end
     """
-    number = {clip.id: index for index, clip in enumerate(of.clips)}
+    key = hash_of("embeddings", *made_by)
+    rows: list[FloatArray] = []
+    for split in of.splits:
+        kept = _embedded_split(network, split, key, cache_folder(folder, FEATURES), device, quiet)
+        rows += [kept[row] for row in range(len(split.clips))]
+    found = same_length(rows, of.seconds)
+    return lambda clips: found[clips]
+
+
+def _embedded_split(
+    network: ClipNetwork,
+    split: HeardSplit,
+    key: str,
+    features: Path,
+    device: torch.device,
+    quiet: bool,
+) -> RowCache:
+    """(n_seconds of its own, embedding_size) float32 of each clip."""
+    number = {clip.id: index for index, clip in enumerate(split.clips)}
 
     @torch.no_grad()
     def make(clip: MediaClip) -> FloatArray:
-        seconds = of.heard.seconds(int(of.rows[number[clip.id]]))
-        embedding: FloatArray = (
-            network.embed(torch.from_numpy(seconds)[None].to(device))[0].cpu().numpy()
-        )
-        return embedding
+        seconds = torch.from_numpy(split.seconds(number[clip.id]))[None].to(device)
+        found: FloatArray = network.embed(seconds)[0].float().cpu().numpy()
+        return found
 
-    key = hash_of("embeddings", *made_by)
-    rows = open_rows(
-        of.clips, key, make, cache_folder(folder, FEATURES), title="embeddings", quiet=quiet
-    )
-    found = same_length([rows[row] for row in range(len(of.clips))], of.seconds)
-    return lambda clips: found[clips]
+    return open_rows(split.clips, key, make, features, title="embeddings", quiet=quiet)
 
 
 def _write_scores(run: Path, judged: dict[str, Recognition]) -> None:
