@@ -31,6 +31,7 @@ from soundpost.train.sed.detector_choice import (
 from soundpost.train.sed.distil import DistilBatch, StreamingStudent, distil, load_student
 from soundpost.train.sed.feature_cache import FeatureCache, open_features
 from soundpost.train.sed.judging import Judged, judge_on_device
+from soundpost.train.sed.run import load_detection_run
 from soundpost.train.sed.run_report import write_run_report
 from soundpost.train.sed.scenes import Scene, digest
 from soundpost.train.sed.stream_teachers import StreamTeacher, open_pair, open_stores
@@ -90,6 +91,9 @@ def train_streaming(
     detector decides on the float student's scores.
     """
     front_end = recipe.front_end
+    if teacher is not None:
+        # What is no teacher is refused before hours of recordings are read.
+        load_detection_run(teacher)
     sets = read_scenes(recipe, folder, quiet=quiet)
     windows = windows_for(sets.train, recipe.detector)
     # All that can be refused is, before the folder is this run's.

@@ -152,6 +152,14 @@ def test_the_student_hears_what_its_teacher_told_it(tone_pair, streaming):
     assert said[truth == 0].mean() < 0.05
 
 
+def told(found):
+    """Events without the last bits of their scores, which depend on where in memory a batch lies."""
+    return {
+        path: [replace(event, score=round(event.score, 4)) for event in events]
+        for path, events in found.items()
+    }
+
+
 def test_the_detector_is_set_on_validation_and_judged_as_the_sensor_decides(tone_pair, streaming):
     sets, run, judged = streaming
     read = load_streaming_run(run)
@@ -165,7 +173,7 @@ def test_the_detector_is_set_on_validation_and_judged_as_the_sensor_decides(tone
         deciding = scene_set.scenes, scores, read.detector.classes, FRONT_END
         # 200 ms of the future, 100 ms at a time.
         expected = judge_on_device(*deciding, 20, 10)
-        assert judged[name].found == expected.found
+        assert told(judged[name].found) == told(expected.found)
         assert judged[name].figures.headline() == pytest.approx(
             expected.figures.headline(), nan_ok=True
         )
