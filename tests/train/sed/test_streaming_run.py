@@ -153,7 +153,7 @@ def test_the_student_hears_what_its_teacher_told_it(tone_pair, streaming):
 
 
 def told(found):
-    """Events without the last bits of their scores, which depend on where in memory a batch lies."""
+    """Events without the last bits of their scores, which hang on how a batch lies in memory."""
     return {
         path: [replace(event, score=round(event.score, 4)) for event in events]
         for path, events in found.items()
