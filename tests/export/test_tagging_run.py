@@ -212,9 +212,10 @@ def test_a_student_of_windows_is_exported_as_it_is(windows: tuple[Path, Path]) -
     network = loaded.device_network
     assert isinstance(network, MobileNetV2)
     plain = MobileNetV2(len(loaded.labels), MobileNetV2Settings(0.35, 128, 0.0))
-    assert graph(network) == graph(plain)
     alone = load_file(run / "device.safetensors")
     plain.load_state_dict(alone)
+    # After the weights, for what two layers have alike is held once.
+    assert graph(network) == graph(plain.eval())
     assert all(torch.equal(alone[name], value) for name, value in network.state_dict().items())
     # The heads that only the losses see stay in the run.
     everything = load_file(run / "model.safetensors")
