@@ -173,6 +173,24 @@ def test_every_network_can_be_trained(train, labels, tmp_path, network):
     assert json.loads((run / "figures.json").read_text()) == {"validation": None}
 
 
+def test_labels_that_tell_nothing_apart_are_learnt_and_not_watched(
+    train, vehicles, tmp_path, caplog
+):
+    ids = sorted(path.stem for path in (vehicles / "video").glob("train*.mkv"))
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    header = {"schema": "soundpost.machine_labels/1", "rules": {"n_folds": 1}}
+    (labels / "labelling.json").write_text(json.dumps(header))
+    lines = ["clip_id,label,score,source,model", *(f"{one},sky,0.5,visual,ab" for one in ids)]
+    (labels / "fold_0.csv").write_text("\n".join(lines) + "\n")
+    run = tmp_path / "run"
+    assert train("jia2019_mobilenet_v2", run, *PRETRAIN, "training.epochs=1",
+                 f"data.labels={labels}") == 0  # fmt: skip
+    assert "all have the same labels: the training is not watched" in caplog.text
+    assert json.loads((run / "figures.json").read_text()) == {"validation": None}
+    assert not (run / "labels_validation.png").exists()
+
+
 def test_a_clip_student_begins_with_it(train, pretrained, clips, tmp_path):
     run = tmp_path / "student"
     assert train(
