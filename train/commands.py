@@ -117,7 +117,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="FROM",
-        help="'starter', a run folder or model.safetensors; for students that are MobileNet_v2",
+        help="what a clip student, a student of yin2021_mobilenet_v2 or a row of jia2019 starts "
+        "from: a run folder or model.safetensors, for the former two also 'starter'",
     )
     parser.add_argument(
         "--teacher",

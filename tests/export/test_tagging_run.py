@@ -204,10 +204,9 @@ def test_a_student_of_windows_is_exported_as_it_is(windows: tuple[Path, Path]) -
     network = loaded.device_network
     assert isinstance(network, MobileNetV2)
     plain = MobileNetV2(len(loaded.labels), MobileNetV2Settings(0.35, 128, 0.0))
-    assert len(export_onnx(network, 50, 64)) == len(export_onnx(plain, 50, 64))
-    alone = load_file(run / "device.safetensors")
-    plain.load_state_dict(alone)
-    assert all(torch.equal(alone[name], value) for name, value in network.state_dict().items())
+    plain.load_state_dict(load_file(run / "device.safetensors"))
+    # Byte for byte: weights, graph and names.
+    assert export_onnx(network, 50, 64) == export_onnx(plain, 50, 64)
     # The heads that only the losses see stay in the run.
     everything = load_file(run / "model.safetensors")
     assert {name.partition(".")[0] for name in everything} == {"network", "project", "imagine"}
