@@ -32,7 +32,9 @@ guided, pts and what stands on it, full being all of it), DIR is laid out as DES
 `soundpost soundscapes` writes; streaming, the sensor's student of that kind, learns from such a run
 as well, or from soft labels of the recordings. For yin2021 and its rows (yin2021_plain,
 yin2021_fusion and so on) and li2018, which learn from sound and video, DIR holds a data set's
-tables as published: set data.kind and the splits (soundpost dataset --help lists the layouts). For
+tables as published: set data.kind and the splits (soundpost dataset --help lists the layouts). With
+yin2021_mobilenet_v2 and yin2021_streaming the student is the sensor's own network, learns together
+with the teacher that sees (or by another method) and is exported as it is. For
 perez2020_dualcamnet, perez2020_hearnet and so on, DIR holds acoustic images, sound and pictures in
 the layout of `actions`. jia2019_mobilenet_v2 and the like learn from labels by machine (soundpost
 distil --seen-by ... --heard-by ...), which data.labels names; jia2019_esc50 and the like put a
@@ -115,7 +117,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="FROM",
-        help="'starter', a run folder or model.safetensors; for students that are MobileNet_v2",
+        help="what a clip student, a student of yin2021_mobilenet_v2 or a row of jia2019 starts "
+        "from: a run folder or model.safetensors, for the former two also 'starter'",
     )
     parser.add_argument(
         "--teacher",

@@ -35,6 +35,8 @@ from soundpost.train.windows import HOP_FRAMES
 
 PAPER, WINDOWS, FRAMES = "paper", "mobilenet_v2", "streaming"
 DEVICE_STUDENTS = (WINDOWS, FRAMES)
+# Norm of the gradient of each of the GRU's weights, at most.
+GRU_NORM = 1.0
 # Windows that are in memory at a time where nothing is learnt.
 _AT_ONCE = 256
 
@@ -216,11 +218,18 @@ class FrameStudent(_Student):
     ) -> None:
         super().__init__(settings.hidden_size, matched)
         self.network = StreamingCRNN(n_labels, settings, front_end)
+        for weight in self.network.gru.parameters():
+            weight.register_hook(_limited)
 
     def forward(self, inputs: Inputs) -> Tagged:
         """Hears inputs.acoustic[0], log-mel (n_clips, n_frames, n_mels), and looks at nothing."""
         logits, states = self.network.hear_sequence(inputs.acoustic[0])
         return self.tagged(states.float().mean(1), linear_softmax(logits.float()))
+
+
+def _limited(gradient: Tensor) -> Tensor:
+    """At most GRU_NORM of it: over a thousand frames it explodes now and then."""
+    return gradient * (GRU_NORM / gradient.norm().clamp(min=GRU_NORM))
 
 
 def device_student(

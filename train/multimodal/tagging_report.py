@@ -160,6 +160,10 @@ def write_tagging_report(
     counts = settings["data"]["train"]
     backbone = settings["backbone"]
     seen = f", pictures through {backbone.get('title', backbone.get('name'))}" if backbone else ""
+    if recipe.acoustic.embeddings:
+        seen += f", sound as {' and '.join(recipe.acoustic.features)}"
+    if recipe.device is not None:
+        seen += f", the student being the sensor's {recipe.model.student}"
     lines = [
         f"# Run {run.name}: recipe {recipe.name}",
         "",

@@ -241,6 +241,24 @@ def test_every_method_trains_them(name, student):
             assert network <= moved
 
 
+def test_the_gradient_of_a_recurrence_is_bounded():
+    torch.manual_seed(0)
+    student = FrameStudent(N_LABELS, FRAMES, FRONT_END)
+
+    def gradients(factor):
+        student.zero_grad()
+        (factor * student(Inputs((clips(),))).logits.sum()).backward()
+        return {name: weight.grad.clone() for name, weight in student.named_parameters()}
+
+    small, large = gradients(1e-3), gradients(1e6)
+    for name, gradient in large.items():
+        direction = small[name] / small[name].norm()
+        if ".gru." in name:
+            torch.testing.assert_close(gradient, direction, atol=1e-4, rtol=1e-3)
+        else:
+            assert gradient.norm() > 1.0
+
+
 def test_they_learn_what_is_heard():
     torch.manual_seed(5)
     shape = StreamingSettings(channels=(8, 8), pools=(8, 8), hidden_size=12, dropout=0.0)
