@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     arguments = parser.parse_intermixed_args()
-    print(describe())
+    describe()
     lines = [
         f"| row | seeds | {' | '.join(f'{TITLES[name]} | published' for name in FIGURES)} |",
         "|---" * (2 + 2 * len(FIGURES)) + "|",
