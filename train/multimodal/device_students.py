@@ -219,7 +219,7 @@ class FrameStudent(_Student):
         super().__init__(settings.hidden_size, matched)
         self.network = StreamingCRNN(n_labels, settings, front_end)
         for weight in self.network.gru.parameters():
-            weight.register_hook(_limited)
+            weight.register_hook(_limited)  # type: ignore[no-untyped-call]
 
     def forward(self, inputs: Inputs) -> Tagged:
         """Hears inputs.acoustic[0], log-mel (n_clips, n_frames, n_mels), and looks at nothing."""
@@ -229,7 +229,8 @@ class FrameStudent(_Student):
 
 def _limited(gradient: Tensor) -> Tensor:
     """At most GRU_NORM of it: over a thousand frames it explodes now and then."""
-    return gradient * (GRU_NORM / gradient.norm().clamp(min=GRU_NORM))
+    norm: Tensor = torch.linalg.vector_norm(gradient)
+    return gradient * (GRU_NORM / norm.clamp(min=GRU_NORM))
 
 
 def device_student(
