@@ -198,11 +198,19 @@ def test_the_bundle_says_what_the_run_says(
     assert int8["runtime"]
 
 
-def graph(network: MobileNetV2) -> tuple[list[str], list[tuple[str, list[int]]]]:
-    """Operators in their order, and the shapes of what they hold."""
+def graph(network: MobileNetV2) -> tuple[list[Any], list[Any]]:
+    """Operators in their order, with what goes in, comes out and is set, and all that is held."""
     found = onnx.load_from_string(export_onnx(network, 50, 64)).graph
-    weights = [(one.name, list(one.dims)) for one in found.initializer]
-    return [node.op_type for node in found.node], weights
+    nodes = [
+        (
+            node.op_type,
+            list(node.input),
+            list(node.output),
+            [attribute.SerializeToString() for attribute in node.attribute],
+        )
+        for node in found.node
+    ]
+    return nodes, [one.SerializeToString() for one in found.initializer]
 
 
 def test_a_student_of_windows_is_exported_as_it_is(windows: tuple[Path, Path]) -> None:
@@ -254,6 +262,8 @@ def test_a_student_of_frames_is_exported_as_it_is(frames: tuple[Path, Path]) -> 
     shape = StreamingSettings((8, 8), (8, 4), 16, 0.0)
     plain = StreamingCRNN(len(loaded.labels), shape, FrontEnd())
     plain.load_state_dict(load_file(run / "device.safetensors"))
+    kept = loaded.device_network.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in plain.state_dict().items())
     read = read_bundle(bundle)
     assert read.manifest.kind == "frames"
     assert read.manifest.labels == loaded.labels

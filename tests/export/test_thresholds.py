@@ -110,9 +110,8 @@ def test_a_clip_may_have_several_labels() -> None:
     clips = np.arange(n_clips)
     found = choose_classes(scores, clips, matrix, labels, RULE)
     for k, settings in enumerate(found):
-        assert settings.onset == pytest.approx(
-            choose_onset(scores[:, k], matrix[:, k], RULE), abs=1e-6
-        )
+        # Clips with the label score 0.5 at least, the others 0.4 at most.
+        assert ((scores[:, k] >= settings.onset) == matrix[:, k]).all()
     # Of one label each, both forms say the same.
     one = rng.integers(-1, 2, n_clips)
     assert choose_classes(scores, clips, one, labels, RULE) == choose_classes(

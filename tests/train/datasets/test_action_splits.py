@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from soundpost.device.errors import InputError
 from soundpost.train.datasets.acoustic_actions import ActionRecording, ActionSet, ActionSettings
@@ -119,10 +121,22 @@ def test_a_subject_that_is_not_there():
         SplitRule("subject", 0, (), (12,)).split(PARTS)
 
 
-def test_what_has_one_key_stands_on_one_side():
-    keys = [f"k{i % 20}" for i in range(100)]
-    sides = draw_sides(keys, 3)
+SIDES = ("train", "validation", "test")
+
+
+@given(
+    n_keys=st.integers(1, 40),
+    order=st.lists(st.integers(0, 10_000), min_size=1, max_size=120),
+    seed=st.integers(0, 9),
+)
+def test_what_has_one_key_stands_on_one_side(n_keys, order, seed):
+    keys = [f"k{number % n_keys}" for number in order]
+    sides = draw_sides(keys, seed)
     of = {key: {side for k, side in zip(keys, sides, strict=True) if k == key} for key in keys}
     assert all(len(side) == 1 for side in of.values())
-    # Of twenty keys sixteen, two and two, five times each.
-    assert [sides.count(side) for side in ("train", "validation", "test")] == [80, 10, 10]
+    # Of the keys, however often each comes: 80 and 10 in a hundred, rounded down, and the rest.
+    n = len(of)
+    found = [
+        sum(side == {name} for side in of.values()) for name in ("train", "validation", "test")
+    ]
+    assert found == [8 * n // 10, n // 10, n - 8 * n // 10 - n // 10]

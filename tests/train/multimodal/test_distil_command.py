@@ -201,7 +201,7 @@ def test_a_student_learns_from_them(taught, soft, settings_of):
     assert settings["recipe"]["soft_labels"]["teacher_weight"] == 0.5
     # What the sensor runs is the same student as ever.
     assert settings["labels"] == ["Car", "Train"]
-    assert "from what yin" in (taught / "report.md").read_text()
+    assert f"from what yin ({teacher['sha256'][:12]})" in (taught / "report.md").read_text()
 
 
 def test_soft_labels_alone_teach(train, tmp_path):

@@ -18,7 +18,7 @@ from soundpost.train.multimodal.frozen_features import (
 
 
 class Net(nn.Module):
-    """Two layers as students have them: maps (n, channels, steps, 1), then scores."""
+    """Two layers as students have them: maps of two axes, then scores."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
     def layers(self, x):
         conv = self.conv(x[:, None]).relu()
-        return {"conv": conv[..., None], "fc": self.fc(conv).mean(2)[:, :, None]}
+        return {"conv": torch.stack([conv, 3 * conv], -1), "fc": self.fc(conv)}
 
 
 def test_features_are_the_layers_outputs_averaged_over_time():
@@ -39,7 +39,11 @@ def test_features_are_the_layers_outputs_averaged_over_time():
     with torch.no_grad():
         steps = net.conv(x[:, None]).relu()
     by_hand = torch.stack([steps[:, :, t] for t in range(18)]).sum(0) / 18
-    np.testing.assert_allclose(found["conv"], by_hand, atol=1e-6)
+    # Averaged over both axes: once the map, once three times it.
+    np.testing.assert_allclose(found["conv"], 2 * by_hand, atol=1e-6)
+    with torch.no_grad():
+        scores = by_hand @ net.fc.weight[:, :, 0].T + net.fc.bias
+    np.testing.assert_allclose(found["fc"], scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("student", [HearNet, SoundNetStudent])
