@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -34,6 +38,29 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{path}: is not a readable checkpoint ({error}); delete it to start again"
         ) from error
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as one .npz file."""
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    write_atomically(path, packed.getvalue())
+
+
+def load_weights(network: nn.Module, path: Path, remedy: str = "train again") -> dict[str, Any]:
+    """Put what save_tensors wrote into a network; its notes.
+
+    Raises InputError where it is not readable, or of another network.
+    """
+    tensors, notes = load_tensors(path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: does not fit what it belongs to ({' '.join(str(error).split())[:200]}); "
+            f"{remedy}"
+        ) from error
+    return notes
 
 
 def load_packed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

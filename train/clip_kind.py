@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from soundpost.train.evaluate import evaluate
-from soundpost.train.evaluate_options import one_model, refuse
+from soundpost.train.evaluate_options import Judge, one_model
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.soft_labelling import clip_labeller
 from soundpost.train.recipe import load_recipe
-from soundpost.train.run import SCHEMA, train_run
+from soundpost.train.run import train_run
 
 
 def train_clips(arguments: argparse.Namespace, path: Path) -> Outcome:
@@ -30,7 +30,10 @@ def train_clips(arguments: argparse.Namespace, path: Path) -> Outcome:
     )
     following = f"export {out} --out {out.name}.bundle"
     if not recipe.model.for_the_sensor:
-        following = f"train esc50_taught --data {arguments.data} --live-teacher {out} --out taught"
+        fold = "" if arguments.fold is None else f" --fold {arguments.fold}"
+        following = (
+            f"train esc50_taught --data {arguments.data}{fold} --live-teacher {out} --out taught"
+        )
     return Outcome(
         {name: of.to_dict() for name, of in figures.items()},
         (
@@ -41,12 +44,9 @@ def train_clips(arguments: argparse.Namespace, path: Path) -> Outcome:
     )
 
 
-def evaluate_clips(arguments: argparse.Namespace) -> Outcome:
+def _evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of a run or a bundle on labelled clips."""
     model = one_model(arguments)
-    refuse(arguments, "labelled clips have --fold", "part", "lengths", "overlaps", "missing")
-    refuse(arguments, "it is for recordings with times", "chosen")
-    refuse(arguments, "it is for runs of yin2021 and its rows", "audio", "video", "weights")
     result = evaluate(
         model,
         arguments.data,
@@ -66,10 +66,10 @@ def evaluate_clips(arguments: argparse.Namespace) -> Outcome:
     return Outcome(table | figures.to_dict(), tuple(lines))
 
 
+JUDGE = Judge(_evaluate, frozenset({"fold"}))
 CLIPS = RunKind(
-    schema=SCHEMA,
     takes=frozenset({"fold", "init", "soft_labels", "live_teacher"}),
     train=train_clips,
-    evaluate=evaluate_clips,
+    evaluate=JUDGE,
     labeller=clip_labeller,
 )

@@ -1,8 +1,13 @@
-"""Folders of labelled clips: `clips.csv` (filename, label, fold) or ESC-50's own layout."""
+"""Folders of labelled clips: `clips.csv` (filename, label, fold) or ESC-50's own layout.
+
+A table with the column `suggested` is one that a person is still labelling (`soundpost collect`):
+its rows without a label, and those whose `review` is `rejected`, are left out.
+"""
 
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,8 @@ from tqdm import tqdm
 from soundpost.device.audio import read_clip
 from soundpost.device.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"})
 
 
@@ -23,6 +30,7 @@ class Clip:
 
     group : clips of one group (one author, one recording) never stand on both sides of a split
     licence, attribution : carried into the model card
+    id : by which soft labels know it, where that is not its name in the folder
     """
 
     path: Path
@@ -31,6 +39,7 @@ class Clip:
     group: str
     licence: str = ""
     attribution: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ def read_clip_set(folder: Path) -> ClipSet:
     Raises
     ------
     InputError
-        No list, a column or a label missing, a file named twice or absent, a fold that is not a
-        whole number: the row is named.
+        No list, no labelled clip, a column or a label missing, a file named twice or absent, a
+        fold that is not a whole number: the row is named.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give --data a folder with clips.csv")
@@ -69,6 +78,7 @@ def read_clip_set(folder: Path) -> ClipSet:
             "write clips.csv with the columns filename,label,fold"
         )
     clips: list[Clip] = []
+    n_left_out = 0
     seen: dict[str, int] = {}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -79,16 +89,31 @@ def read_clip_set(folder: Path) -> ClipSet:
                     f"{table}: line 1: column {missing[0]} is missing; "
                     f"expected at least {','.join(columns)}"
                 )
+            in_review = "suggested" in (reader.fieldnames or [])
             for row in reader:
+                if in_review and _left_out(row, columns[1]):
+                    n_left_out += 1
+                    continue
                 clips.append(_clip(row, columns, audio, f"{table}: line {reader.line_num}", seen))
                 seen[row[columns[0]]] = reader.line_num
     except UnicodeDecodeError as error:
         raise InputError(
             f"{table}: is not UTF-8 text ({error.reason}); save it as UTF-8"
         ) from error
+    if not clips and n_left_out:
+        raise InputError(
+            f"{table}: none of its {n_left_out} clips has a label yet; open index.html beside it, "
+            "or write labels into the column label"
+        )
+    if n_left_out:
+        logger.info("%s: %d clips without a label are left out", table, n_left_out)
     if not clips:
         raise InputError(f"{table}: lists no clips; add a row per clip: filename,label,fold")
     return ClipSet(folder, tuple(clips), tuple(sorted({clip.label for clip in clips})))
+
+
+def _left_out(row: dict[str, str | None], label: str) -> bool:
+    return not (row.get(label) or "").strip() or (row.get("review") or "").strip() == "rejected"
 
 
 def _clip(
@@ -118,6 +143,7 @@ def _clip(
         group,
         (row.get("licence") or "").strip(),
         (row.get("attribution") or "").strip(),
+        (row.get("id") or "").strip(),
     )
 
 

@@ -20,6 +20,7 @@ from soundpost.train.datasets.command import KIND_NAMES
 from soundpost.train.ours import path_of_ours
 
 if TYPE_CHECKING:
+    from soundpost.train.evaluate_options import Judge
     from soundpost.train.kinds import Outcome
 
 _TRAIN = """\
@@ -253,37 +254,36 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    with interrupts_wait():
-        from soundpost.train.evaluate_options import refuse
-        from soundpost.train.kinds import JUDGED_WITH, kind_of_run
-        from soundpost.train.run import schema_of
-
-        first = arguments.models[0]
-        kind = kind_of_run(schema_of(first))
     arguments.quiet = arguments.quiet or not sys.stderr.isatty()
-    if arguments.kind is not None and not first.is_dir():
-        with interrupts_wait():
-            from soundpost.train.multimodal.tagging_kind import evaluate_bundle
-
-        return _tell(evaluate_bundle(arguments), arguments.json)
-    if arguments.split:
-        raise UsageError("--split NAME: is for a bundle and --kind KIND; leave it out")
-    judged_with = frozenset[str]() if kind is None else kind.judges_with
-    refuse(
-        arguments, "it is for runs of perez2020", *(o for o in JUDGED_WITH if o not in judged_with)
-    )
-    if arguments.data is None and (kind is None or kind.needs_data):
-        raise UsageError(f"--data is missing: give the labelled clips that {first} is judged on")
-    if kind is not None and kind.evaluate is not None:
-        return _tell(kind.evaluate(arguments), arguments.json)
     with interrupts_wait():
-        from soundpost.train.clip_kind import evaluate_clips
-        from soundpost.train.sed.evaluate import is_scene_model
-        from soundpost.train.sed.scene_kinds import evaluate_scene_model
+        judge = _judge_of(arguments)
+    return _tell(judge(arguments), arguments.json)
+
+
+def _judge_of(arguments: argparse.Namespace) -> Judge:
+    from soundpost.train.kinds import kind_of_run
+    from soundpost.train.run import schema_of
+
+    first = arguments.models[0]
+    kind = kind_of_run(schema_of(first))
+    if kind is not None:
+        if kind.evaluate is None:
+            raise UsageError(
+                f"{first}: runs of this kind are not judged on clips; its report.md says what it "
+                "reached"
+            )
+        return kind.evaluate
+    if arguments.kind is not None and not first.is_dir():
+        from soundpost.train.multimodal.tagging_kind import BUNDLES
+
+        return BUNDLES
+    from soundpost.train import clip_kind
+    from soundpost.train.sed import scene_kinds
+    from soundpost.train.sed.evaluate import is_scene_model
 
     # A bundle; the data set tells of which kind, or the bundle itself will.
-    judge = evaluate_scene_model if is_scene_model(first, arguments.data) else evaluate_clips
-    return _tell(judge(arguments), arguments.json)
+    of_scenes = arguments.data is not None and is_scene_model(first, arguments.data)
+    return scene_kinds.JUDGE if of_scenes else clip_kind.JUDGE
 
 
 TRAIN = Command("train a student on labelled clips", _TRAIN, _add_train, _train, intermixed=True)

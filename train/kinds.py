@@ -20,22 +20,32 @@ from soundpost.device.settings import nearest
 if TYPE_CHECKING:
     import torch
 
+    from soundpost.train.evaluate_options import Judge
     from soundpost.train.multimodal.soft_labelling import Labeller
 
-# model.kind of a recipe, and where its family stands: module and name.
+# Where each family stands, module and name, by the schema of its runs' settings.json.
 _FAMILIES: Final = {
-    "mobilenet_v2": "soundpost.train.clip_kind:CLIPS",
-    "audio_cnn": "soundpost.train.clip_kind:CLIPS",
-    "audio_resnet": "soundpost.train.clip_kind:CLIPS",
-    "vggish": "soundpost.train.clip_kind:CLIPS",
-    "pts": "soundpost.train.sed.scene_kinds:DETECTION",
-    "streaming_crnn": "soundpost.train.sed.scene_kinds:STREAMING",
-    "tagging": "soundpost.train.multimodal.tagging_kind:TAGGING",
-    "actions": "soundpost.train.multimodal.action_kind:ACTIONS",
-    "pictures": "soundpost.train.multimodal.picture_kind:PICTURES",
-    "machine_labels": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
-    "transfer": "soundpost.train.multimodal.transfer_kind:TRANSFER",
-    "li2018": "soundpost.train.multimodal.fusion_kind:FUSION",
+    "soundpost.run/1": "soundpost.train.clip_kind:CLIPS",
+    "soundpost.detection_run/1": "soundpost.train.sed.scene_kinds:DETECTION",
+    "soundpost.streaming_run/1": "soundpost.train.sed.scene_kinds:STREAMING",
+    "soundpost.tagging_run/1": "soundpost.train.multimodal.tagging_kind:TAGGING",
+    "soundpost.action_run/1": "soundpost.train.multimodal.action_kind:ACTIONS",
+    "soundpost.picture_run/1": "soundpost.train.multimodal.picture_kind:PICTURES",
+    "soundpost.machine_run/1": "soundpost.train.multimodal.machine_kind:MACHINE_LABELS",
+    "soundpost.transfer_run/1": "soundpost.train.multimodal.transfer_kind:TRANSFER",
+    "soundpost.fusion_run/1": "soundpost.train.multimodal.fusion_kind:FUSION",
+}
+# The same by model.kind of a recipe.
+_SCHEMAS: Final = {
+    **dict.fromkeys(("mobilenet_v2", "audio_cnn", "audio_resnet", "vggish"), "soundpost.run/1"),
+    "pts": "soundpost.detection_run/1",
+    "streaming_crnn": "soundpost.streaming_run/1",
+    "tagging": "soundpost.tagging_run/1",
+    "actions": "soundpost.action_run/1",
+    "pictures": "soundpost.picture_run/1",
+    "machine_labels": "soundpost.machine_run/1",
+    "transfer": "soundpost.transfer_run/1",
+    "li2018": "soundpost.fusion_run/1",
 }
 # Options of `soundpost train` that not every family takes, as they are written.
 OPTIONS: Final = {
@@ -45,8 +55,6 @@ OPTIONS: Final = {
     "soft_labels": "--soft-labels STORE",
     "live_teacher": "--live-teacher RUN",
 }
-# Options of `soundpost evaluate` that are some family's alone.
-JUDGED_WITH: Final = ("layers", "kind", "out")
 
 
 @dataclass(frozen=True)
@@ -64,24 +72,18 @@ class Outcome:
 class RunKind:
     """One family.
 
-    schema : of its runs' settings.json
     takes : keys of OPTIONS
     train : of the parsed options of `soundpost train` and the recipe's path
-    evaluate : of the parsed options of `soundpost evaluate`, whose first model is one of its runs;
-        None where models of this family are not judged by run
-    judges_with : keys of JUDGED_WITH that evaluate takes; needs_data : whether it must have --data
+    evaluate : how its runs are judged; None where they are not judged on clips
     labeller : of a run, the name of its network ("student" or "teacher"), a device, the file of its
         visual backbone's weights or "", and whether to be quiet; None where its runs have nothing
         to say of clips
     instead : what to do without an option that it does not take, by option
     """
 
-    schema: str
     takes: frozenset[str]
     train: Callable[[argparse.Namespace, Path], Outcome]
-    evaluate: Callable[[argparse.Namespace], Outcome] | None = None
-    judges_with: frozenset[str] = frozenset()
-    needs_data: bool = True
+    evaluate: Judge | None = None
     labeller: Callable[[Path, str, torch.device, str, bool], Labeller] | None = None
     instead: dict[str, str] = field(default_factory=dict)
 
@@ -95,15 +97,14 @@ class RunKind:
 
 def kind_named(name: str, recipe: str) -> RunKind:
     """The family of a recipe by its model.kind; ConfigError where there is none of this name."""
-    if name not in _FAMILIES:
-        raise ConfigError(f"{recipe}: model.kind {name!r}: unknown{nearest(name, [*_FAMILIES])}")
-    return _load(_FAMILIES[name])
+    if name not in _SCHEMAS:
+        raise ConfigError(f"{recipe}: model.kind {name!r}: unknown{nearest(name, [*_SCHEMAS])}")
+    return _load(_FAMILIES[_SCHEMAS[name]])
 
 
 def kind_of_run(schema: str) -> RunKind | None:
     """The family of a run by its schema; None where there is none."""
-    every = map(_load, dict.fromkeys(_FAMILIES.values()))
-    return next((kind for kind in every if kind.schema == schema), None)
+    return _load(_FAMILIES[schema]) if schema in _FAMILIES else None
 
 
 def _load(place: str) -> RunKind:

@@ -272,6 +272,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+# Whether a value is right, its key, the value and what is expected of it.
+Check = tuple[bool, str, object, str]
+
+
 def check_all(checks: Iterable[tuple[bool, str, object, str]], where: str) -> None:
     """Raise ConfigError for the first of (right, key, found, expected) that is not right."""
     for right, key, found, expected in checks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import logging
 import subprocess
@@ -23,7 +22,13 @@ from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.train import report
 from soundpost.train.augment import make_bank
-from soundpost.train.checkpoint import load_packed_tensors, load_tensors, save_tensors
+from soundpost.train.checkpoint import (
+    load_packed_tensors,
+    load_tensors,
+    load_weights,
+    save_arrays,
+    save_tensors,
+)
 from soundpost.train.clip_networks import build_network
 from soundpost.train.clips import Clip, load_waveforms, pack, read_clip_set
 from soundpost.train.dataset import ALARM_LABELS, split_clips, synthesise_alarms, targets_of
@@ -126,13 +131,18 @@ def load_run(folder: Path) -> TrainedRun:
     labels = tuple(settings["labels"])
     model = ModelSettings(**settings["model"])
     network = build_network(labels, model)
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(network, folder / WEIGHTS)
     front_end = FrontEnd.from_dict(settings["front_end"])
     return TrainedRun(folder, labels, front_end, model, settings, network.eval())
+
+
+def refuse_learnt(teacher: TrainedRun, fold: int | None) -> None:
+    """InputError where a teacher has learnt from the fold that its student is to be judged on."""
+    if fold is not None and fold in teacher.settings["data"].get("folds_train", []):
+        raise InputError(
+            f"{teacher.folder}: has learnt from fold {fold}, which is held out here: what its "
+            f"student reaches would be no test; train it with --fold {fold}"
+        )
 
 
 def initialise(network: nn.Module, labels: tuple[str, ...], source: str) -> int:
@@ -272,6 +282,8 @@ def train_run(
     taught = bool(soft_labels or live)
     if live:
         runs = [load_run(teacher) for teacher in live]
+        for one in runs:
+            refuse_learnt(one, fold)
         heard = live_teachers(runs, labels, recipe, where)
         settings["live_teachers"] = [dataclasses.asdict(teacher) for teacher in heard.teachers]
     if soft_labels:
@@ -344,9 +356,7 @@ def train_run(
         f"{name}_scores": value.astype(np.float32) for name, value in scores.items()
     }
     arrays |= {f"{name}_truth": part.truth for name, part in judged.items()}
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)
     report.draw_curves(run / METRICS, run / "curves.png")
     for name, f in figures.items():
         report.draw_confusion(f.confusion, labels, run / f"confusion_{name}.png")

@@ -5,9 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 RATE = 16_000
 TONES = {"low": 400.0, "middle": 1_200.0, "high": 4_000.0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sums are added in one order, and processes that share the cores do not wait for threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,21 @@ def test_names_the_row_that_is_wrong(folder, text, message):
         read_clip_set(folder)
 
 
+def test_a_table_in_review_leaves_out_what_has_no_label(folder):
+    rows = "a.wav,,1,dog,\nb.wav,cat,2,dog,\n"
+    write(folder, f"filename,label,fold,suggested,review\n{rows}")
+    (clip,) = read_clip_set(folder).clips
+    assert (clip.path.name, clip.label) == ("b.wav", "cat")
+    rejected = rows.replace("cat,2,dog,", "cat,2,dog,rejected")
+    write(folder, f"filename,label,fold,suggested,review\n{rejected}")
+    with pytest.raises(InputError, match=r"none of its 2 clips has a label yet"):
+        read_clip_set(folder)
+    # Without a suggestion nobody is at work on it: an empty label is a mistake.
+    write(folder, "filename,label,fold,review\na.wav,,1,\n")
+    with pytest.raises(InputError, match=r"line 2: a\.wav has no label"):
+        read_clip_set(folder)
+
+
 def test_no_list(tmp_path):
     with pytest.raises(InputError, match=r"neither clips.csv nor meta/esc50.csv"):
         read_clip_set(tmp_path)

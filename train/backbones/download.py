@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +14,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from soundpost.device.errors import InputError
+from soundpost.device.files import replacing
 
 _ATTEMPTS = 4
 _TIMEOUT_S = 30.0
@@ -53,36 +52,21 @@ def download(
 
     Raises InputError with what to do by hand.
     """
-    aside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            aside = Path(file.name)
-            bar = tqdm(
-                desc=path.name, unit="B", unit_scale=True, disable=quiet, leave=False, total=0
-            )
-            with bar:
-                found = _Transfer(url, path, file, bar).run(pause_s)
-            file.flush()
-            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
+        ) from error
+    with replacing(path) as file:
+        bar = tqdm(desc=path.name, unit="B", unit_scale=True, disable=quiet, leave=False, total=0)
+        with bar:
+            found = _Transfer(url, path, file, bar).run(pause_s)
         if sha256 is not None and not found.startswith(sha256):
             raise InputError(
                 f"{path.name}: what {url} sent has sha256 {found}, expected {sha256}; nothing was "
                 "kept: try again, or look up whether the file was replaced"
             )
-        # NamedTemporaryFile makes files that only their owner can read.
-        aside.chmod(0o644)
-        aside.replace(path)
-        aside = None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
-        ) from error
-    finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
     return found
 
 

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from soundpost.device.array.published_files import SETTINGS_FILE, SETTINGS_SCHEMA
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.train.datasets.action_files import (
@@ -46,8 +47,6 @@ from soundpost.train.datasets.action_files import (
 from soundpost.train.datasets.catalogue import Listing, MediaClip, MediaSet, Problem
 from soundpost.train.datasets.media import Frames
 
-SETTINGS_FILE = "actions.json"
-SETTINGS_SCHEMA = "soundpost.actions/1"
 ACTIONS: Final[Mapping[int, str]] = dict(
     enumerate(
         (

@@ -14,43 +14,54 @@ from __future__ import annotations
 
 import io
 import zlib
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from soundpost.device.array.published_files import (
+    FRAMES_PER_SECOND,
+    IMAGE_KEY,
+    IMAGE_SHAPE,
+    RATE_HZ,
+    SAMPLES_PER_FRAME,
+    block_bytes,
+    block_name,
+    image_bytes,
+    image_name,
+    picture_bytes,
+    picture_name,
+)
 from soundpost.device.audio import to_float
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.train.datasets.catalogue import Problem
 
-FRAMES_PER_SECOND = 12
-SAMPLES_PER_FRAME = 1_024
-RATE_HZ = FRAMES_PER_SECOND * SAMPLES_PER_FRAME
-IMAGE_SHAPE = (36, 48, 12)
+# What is written lies in the device, which records such sets; here are both for who trains on them.
+__all__ = [
+    "BROKEN_MICROPHONES",
+    "FRAMES_PER_SECOND",
+    "IMAGE_SHAPE",
+    "N_MICROPHONES",
+    "RATE_HZ",
+    "SAMPLES_PER_FRAME",
+    "block_bytes",
+    "block_name",
+    "block_samples",
+    "image_bytes",
+    "image_name",
+    "pad_image",
+    "picture_bytes",
+    "picture_name",
+    "read_block",
+    "read_image",
+    "read_picture",
+]
+
 N_MICROPHONES = 128
 # Counted from 0, by the authors' converter.
 BROKEN_MICROPHONES = (79, 105)
-_KEY = "MFCC"
-# JPEG's quantiser, from 1 (best): at 2 a picture is off by about 1 of 255 on average.
-_JPEG_SCALE = 2
-
-
-def image_name(number: int) -> str:
-    """File of an acoustic image, frames counted from 1."""
-    return f"Data_{number}.mat"
-
-
-def block_name(number: int) -> str:
-    """File of a frame's sound."""
-    return f"A_{number:06d}.npy"
-
-
-def picture_name(number: int) -> str:
-    """File of a frame's picture."""
-    return f"I_{number:06d}.jpeg"
 
 
 def pad_image(image: FloatArray, where: str) -> FloatArray:
@@ -85,11 +96,11 @@ def read_image(path: Path) -> FloatArray:
         raise _unreadable(path, f"no MATLAB 5 file: {error}") from error
     except zlib.error as error:
         raise _unreadable(path, str(error)) from error
-    image = table.get(_KEY)
+    image = table.get(IMAGE_KEY)
     if image is None or image.dtype.kind not in "fiu":
         found = ", ".join(name for name in table if not name.startswith("__")) or "nothing"
         raise Problem(
-            str(path), f"holds {found}", f"numbers under the key {_KEY}", "make it again"
+            str(path), f"holds {found}", f"numbers under the key {IMAGE_KEY}", "make it again"
         ).error()
     return pad_image(np.asarray(image, np.float32), str(path))
 
@@ -136,44 +147,6 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
         width=width, height=height, format="rgb24", interpolation="BILINEAR"
     )
     return np.asarray(picture.to_ndarray(), np.uint8)
-
-
-def image_bytes(image: FloatArray) -> bytes:
-    """A .mat file of an acoustic image of (36, 48, 12)."""
-    from scipy.io import savemat
-
-    if image.shape != IMAGE_SHAPE:
-        raise ValueError(f"acoustic image of shape {image.shape}: expected {IMAGE_SHAPE}")
-    file = io.BytesIO()
-    savemat(file, {_KEY: np.asarray(image, np.float32)})
-    # The header says when and on what machine it was made: equal images, equal bytes.
-    note = b"MATLAB 5.0 MAT-file, soundpost".ljust(116)
-    return note + file.getvalue()[116:]
-
-
-def block_bytes(samples: FloatArray) -> bytes:
-    """An .npy file of a frame's sound: int32 (n_microphones, 1024) of (1024, n_microphones)."""
-    if samples.ndim != 2 or len(samples) != SAMPLES_PER_FRAME:
-        raise ValueError(f"block of shape {samples.shape}: expected (1024, n_microphones)")
-    steps = np.round(samples.T.astype(np.float64) * 2.0**31)
-    file = io.BytesIO()
-    np.save(file, np.clip(steps, -(2.0**31), 2.0**31 - 1).astype(np.int32))
-    return file.getvalue()
-
-
-def picture_bytes(picture: NDArray[np.uint8]) -> bytes:
-    """A JPEG of (height, width, 3) uint8 RGB."""
-    import av
-
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.height, encoder.width = picture.shape[:2]
-    # Colours at full resolution: FFmpeg's halving shifts them by half a step, a tint of grey.
-    encoder.pix_fmt = "yuvj444p"
-    encoder.time_base = Fraction(1, FRAMES_PER_SECOND)
-    encoder.qmin = encoder.qmax = _JPEG_SCALE
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    frame.pts = 0
-    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

@@ -7,14 +7,11 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
+from soundpost.device.array.published_files import SETTINGS_FILE, SETTINGS_SCHEMA
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
-from soundpost.train.datasets.acoustic_actions import (
-    SETTINGS_FILE,
-    SETTINGS_SCHEMA,
-    ActionSettings,
-)
+from soundpost.train.datasets.acoustic_actions import ActionSettings
 from soundpost.train.datasets.action_files import (
     IMAGE_SHAPE,
     SAMPLES_PER_FRAME,

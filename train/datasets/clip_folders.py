@@ -19,7 +19,7 @@ def list_clips(folder: Path) -> Listing:
 
 
 def media_of_clips(clips: ClipSet) -> MediaSet:
-    """The same clips: each known by its name in the folder, its fold the split."""
+    """The same clips: each known by its id, or its name in the folder, its fold the split."""
     published = (clips.folder / _ESC50_TABLE).is_file()
     return MediaSet(
         clips.folder,
@@ -27,7 +27,9 @@ def media_of_clips(clips: ClipSet) -> MediaSet:
         clips.labels,
         tuple(
             MediaClip(
-                clip.path.name if published else os.path.relpath(clip.path, clips.folder),
+                clip.path.name
+                if published
+                else clip.id or os.path.relpath(clip.path, clips.folder),
                 clip.path,
                 None,
                 (clip.label,),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from soundpost.device.command import Command
 from soundpost.device.errors import InputError, UsageError
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.train.datasets.clips_command import add_clips_arguments, run_clips
 from soundpost.train.datasets.pictures_command import add_pictures_arguments, run_pictures
 from soundpost.train.datasets.world_command import add_world_arguments, run_world
 
@@ -38,6 +39,10 @@ check  lists all that is missing or broken: tables, labels, files, streams, leng
        where, what was found, what was expected and what to do. Ends with 0, or with 3 where there
        is anything to say.
 show   prints how many clips and hours there are, by split and label.
+clips  writes the sound of clips with one label as a folder of labelled clips, which the sensor's
+       clip students learn from (soundpost train finetune), beside soft labels if there are any:
+       those of the set (soundpost distil --kind KIND) are the folder's. Each split, or subject,
+       becomes a fold.
 world  makes a set in the layout of `actions`: sounds of labelled clips at places, heard by 128
        microphones and seen by a camera among them, in three scenarios.
 pictures  makes pictures of single things of such a world, by name, in folders train/NAME and
@@ -71,6 +76,7 @@ examples:
   soundpost dataset check dcase2018 dcase18 --against audioset audioset
   soundpost dataset show scenes TUT-urban-acoustic-scenes-2018-development
   soundpost dataset show dcase2017 dcase17 --json
+  soundpost dataset clips scenes TUT-urban-acoustic-scenes-2018-development --out clips
   soundpost dataset world small --data esc50 --plan
   soundpost dataset world small --data esc50 --out world --workers 2
   soundpost dataset show world world
@@ -81,11 +87,12 @@ examples:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="check|show|world|pictures"
+        dest="action", required=True, metavar="check|show|clips|world|pictures"
     )
     check = actions.add_parser("check", help="list all that is missing or broken")
     show = actions.add_parser("show", help="print clips and hours by split and label")
-    for each in (check, show):
+    clips = actions.add_parser("clips", help="write its sound as a folder of labelled clips")
+    for each in (check, show, clips):
         each.add_argument("kind", metavar="KIND", choices=KIND_NAMES, help=", ".join(KIND_NAMES))
         each.add_argument("folder", metavar="DIR", type=Path, help="the set's folder")
         each.add_argument("--audio", type=Path, metavar="DIR", help="sound files, if elsewhere")
@@ -111,6 +118,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list classes that another set names differently too",
     )
     check.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_clips_arguments(clips)
     add_world_arguments(actions.add_parser("world", help="make a world that is seen and heard"))
     add_pictures_arguments(actions.add_parser("pictures", help="make pictures of its things"))
 
@@ -120,6 +128,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return run_world(arguments)
     if arguments.action == "pictures":
         return run_pictures(arguments)
+    if arguments.action == "clips":
+        return run_clips(arguments)
     with interrupts_wait():
         from soundpost.train.datasets.kinds import check_set, compare_sets, read_set
         from soundpost.train.datasets.segments import Folders

@@ -31,6 +31,7 @@ from soundpost.train.datasets.action_splits import ActionPart
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_cache import RowCache, open_rows
 from soundpost.train.multimodal.action_networks import InputKind, as_input, frame_input
+from soundpost.train.multimodal.epoch_order import EpochOrder
 from soundpost.train.multimodal.fitting import to_device
 from soundpost.train.multimodal.generalised import ActionBatch, mean_logits
 from soundpost.train.multimodal.tagging_features import VisualInput
@@ -199,20 +200,13 @@ class ActionBatches:
         seed: int,
         soft: Tensor | None = None,
     ) -> None:
-        if len(numbers) < 2:
-            raise InputError(f"training: {len(numbers)} clips; expected two or more to learn from")
-        self.of, self.chosen, self.kinds, self.seed, self.soft = of, numbers, kinds, seed, soft
-        self.batch_size = min(batch_size, len(numbers))
-        self.n_batches = len(numbers) // self.batch_size
-        self._order: tuple[int, IntArray] = (-1, numbers)
+        self.of, self.kinds, self.soft = of, kinds, soft
+        self.order = EpochOrder(numbers, batch_size, seed)
+        self.batch_size, self.n_batches = self.order.batch_size, self.order.n_batches
 
     def batch(self, epoch: int, number: int) -> ActionBatch:
         """One batch, on the CPU."""
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            self._order = epoch, rng.permutation(self.chosen)
-        first = number * self.batch_size
-        clips = self._order[1][first : first + self.batch_size]
+        clips = self.order.batch(epoch, number)
         return ActionBatch(
             self.of.inputs(clips, self.kinds),
             () if self.soft is None else (self.soft[clips],),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from soundpost.device.errors import UsageError
-from soundpost.train.evaluate_options import one_model, refuse
+from soundpost.train.evaluate_options import Judge, one_model, refuse
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.action_evaluate import (
     evaluate_actions,
@@ -15,7 +15,7 @@ from soundpost.train.multimodal.action_evaluate import (
 )
 from soundpost.train.multimodal.action_labelling import action_labeller
 from soundpost.train.multimodal.action_recipe import load_action_recipe
-from soundpost.train.multimodal.action_run import SCHEMA, load_action_run, train_actions
+from soundpost.train.multimodal.action_run import load_action_run, train_actions
 from soundpost.train.multimodal.cross_scenario import scenario_figures, scenario_table
 from soundpost.train.multimodal.layer_features import judge_run_layers, write_layers
 from soundpost.train.multimodal.scenario_report import write_scenarios
@@ -42,9 +42,6 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
 
 def evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of a run, of several as a table of scenarios, or of a run's layers."""
-    refuse(arguments, "the recipes of perez2020 say what is held out", "fold", "part")
-    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
-    refuse(arguments, "it is for runs of yin2021 and its rows", "audio", "video")
     if arguments.layers:
         return _layers(arguments)
     refuse(arguments, "it is for --layers", "kind")
@@ -98,12 +95,9 @@ _RECIPE_SAYS = (
 )
 
 ACTIONS = RunKind(
-    schema=SCHEMA,
     takes=frozenset({"teacher"}),
     train=train,
-    evaluate=evaluate,
-    judges_with=frozenset({"layers", "kind", "out"}),
-    needs_data=False,
+    evaluate=Judge(evaluate, frozenset({"layers", "kind", "out", "weights"}), needs_data=False),
     labeller=action_labeller,
     instead={"fold": _RECIPE_SAYS, "init": _RECIPE_SAYS},
 )

@@ -125,6 +125,20 @@ class ActionRecipe:
             data.test_subjects,
         )
 
+    @property
+    def judges(self) -> str:
+        """Which clips are held out, in words; alike of a teacher and the student that it teaches.
+
+        Of drawn ones the seed decides, of named subjects it does not.
+        """
+        data, rule = self.data, self.split_rule
+        subjects = [*rule.validation_subjects, *rule.test_subjects]
+        drawn = f"subjects {subjects}" if rule.by == "subject" else f"seed {rule.seed}"
+        return (
+            f"scenario {self.trained_in}, by {rule.by}, {drawn}, parts of {data.part_s:g} s of "
+            f"{data.limit_s:g} s"
+        )
+
     def held_out(self, folder: Path) -> ActionRecipe:
         """The same with the subjects that are held out, where the recipe leaves them to a world.
 

@@ -8,7 +8,6 @@ and report.md.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from soundpost.device.errors import InputError, UsageError
-from soundpost.device.files import write_atomically
 from soundpost.train.backbones.download import file_sha256
 from soundpost.train.backbones.resnet import ResNet
 from soundpost.train.backbones.soundnet5 import SoundNet5
 from soundpost.train.backbones.weights import LoadedBackbone, load_backbone
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_arrays, save_tensors
 from soundpost.train.datasets.action_files import FRAMES_PER_SECOND
 from soundpost.train.multimodal.action_inputs import (
     ActionBatches,
@@ -124,9 +122,9 @@ def train_actions(
     recipe, labels = opened.recipe, opened.labels
     soft = None
     if teacher is not None:
-        soft = teacher_logits(
-            load_action_run(teacher), opened, device, weights=recipe.weights, quiet=quiet
-        )
+        taught_by = load_action_run(teacher)
+        refuse_learnt(taught_by, recipe)
+        soft = teacher_logits(taught_by, opened, device, weights=recipe.weights, quiet=quiet)
     torch.manual_seed(recipe.training.seed)
     size = visual.size if visual else 0
     begun = cast("ResNet | SoundNet5", start.network) if start else None
@@ -168,13 +166,34 @@ def train_actions(
         opened.clips, opened.train, INPUTS[name], training.batch_size, training.seed, soft
     )
     fit_method(
-        method, source, training, run, device, judge=judge if len(watched) else None, quiet=quiet
+        method,
+        source,
+        training,
+        run,
+        device,
+        judge=judge if len(watched) else None,
+        best_by=training.best_by("accuracy", validated=bool(len(watched))),
+        quiet=quiet,
     )
     save_tensors(run / WEIGHTS, network.state_dict(), {"labels": list(labels)})
     judged = judge_actions(network, opened, device, quiet=quiet)
     _write_scores(run, judged)
     write_action_report(run, recipe, settings, judged.figures)
     return judged.figures
+
+
+def refuse_learnt(teacher: ActionRun, recipe: ActionRecipe) -> None:
+    """UsageError where a teacher has learnt from clips that its student is to be judged on.
+
+    recipe : the student's, with the subjects that are held out
+    """
+    theirs, ours = teacher.recipe.judges, recipe.judges
+    if theirs != ours:
+        raise UsageError(
+            f"--teacher {teacher.folder}: holds out other clips ({theirs}, here {ours}), so that "
+            "it has learnt from what its student is judged on; give one with the same "
+            "data.location, data.split_by and training.seed"
+        )
 
 
 def teacher_logits(
@@ -221,11 +240,7 @@ def load_action_run(folder: Path) -> ActionRun:
     recipe = action_recipe_from_dict(settings["recipe"], str(path))
     labels, size = tuple(settings["labels"]), int(settings["picture_size"])
     network = action_network(recipe.network(len(labels), size))
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(network, folder / WEIGHTS)
     return ActionRun(folder, labels, recipe, network.eval(), size, settings["backbone"])
 
 
@@ -267,6 +282,4 @@ def _load_start(recipe: ActionRecipe, quiet: bool) -> LoadedBackbone | None:
 def _write_scores(run: Path, judged: JudgedActions) -> None:
     arrays: dict[str, NDArray[Any]] = {f"{k}_scores": of for k, of in judged.scores.items()}
     arrays |= {f"{k}_truth": of for k, of in judged.truth.items()}
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from soundpost.device.errors import InputError
+from soundpost.device.errors import ConfigError, InputError
 from soundpost.train.checkpoint import (
     load_tensors,
+    load_weights,
     restore_training,
     save_tensors,
     training_tensors,
@@ -34,6 +35,9 @@ from soundpost.train.recipe import check_all
 from soundpost.train.sed.batches import prefetch
 
 T = TypeVar("T")
+# The best weights of the running stage, and what may be kept of it.
+BEST = "best.safetensors"
+KEPT = ("last", "best")
 # A line of metrics.jsonl.
 Line = Mapping[str, Any]
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -90,6 +94,8 @@ class FitSettings:
     decay : factor on the learning rate after every decay_epochs, counted from the stage's begin
     bfloat16 : mixed precision
     report_every : epochs between two judgements; the last epoch of a stage is always judged
+    keep : the weights of a stage's "last" epoch, or those of the "best" that was judged on the
+        validation clips
     """
 
     epochs: int = 50
@@ -99,6 +105,7 @@ class FitSettings:
     decay_epochs: int = 1
     bfloat16: bool = False
     report_every: int = 5
+    keep: str = "last"
     seed: int = 0
 
     def check(self, where: str) -> None:
@@ -120,9 +127,29 @@ class FitSettings:
                 *rows,
                 (rate > 0, "training.learning_rate", rate, "above 0"),
                 (0 < self.decay <= 1, "training.decay", self.decay, "above 0, up to 1"),
+                (self.keep in KEPT, "training.keep", self.keep, " or ".join(KEPT)),
             ],
             where,
         )
+
+    def best_by(self, score: str, *, validated: bool) -> Callable[[Stage], str] | None:
+        """What `fit_method` takes as best_by, None where the last weights are kept.
+
+        Parameters
+        ----------
+        score : of a line of metrics.jsonl; {} in it stands for the network that a stage trains
+        validated : whether there are clips to choose by
+
+        Raises ConfigError where there are none and the best weights are asked for.
+        """
+        if self.keep == "last":
+            return None
+        if not validated:
+            raise ConfigError(
+                "training.keep = best needs clips to choose by that are not those to be judged on: "
+                "name some in data.validation, or set training.keep=last"
+            )
+        return lambda stage: score.format("student" if "student" in stage.trains else "teacher")
 
     def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
         """See Optimisation."""
@@ -186,6 +213,7 @@ def fit_method(
     device: torch.device,
     *,
     judge: Judge | None = None,
+    best_by: Callable[[Stage], str] | None = None,
     quiet: bool = False,
 ) -> None:
     """Train a method in place, going on from the run's last checkpoint.
@@ -195,6 +223,8 @@ def fit_method(
     method : as it was drawn; its networks are left in evaluation mode, on the device
     run : existing folder; gets metrics.jsonl, a line for each epoch, and a checkpoint
     judge : called every report_every epochs and after each stage, with all in evaluation mode
+    best_by : of a stage, which of its judge's figures decides what its networks are after it: those
+        of the epoch where it was highest, of equal ones the first; by default those of the last
 
     Raises InputError where the loss is no number any more, or the checkpoint is of another method.
     """
@@ -231,6 +261,8 @@ def fit_method(
                     due = (epoch - first + 1) % settings.report_every == 0 or epoch + 1 == last
                     if judge is not None and due:
                         line |= judge(stage)
+                        if best_by is not None:
+                            loop.choose(best_by(stage), line, lines[first:epoch], epoch + 1 == last)
                     loop.keep(line, optimiser)
                     lines.append(line)
             first = last
@@ -292,6 +324,19 @@ class _Loop:
         line["clips_per_s"] = round(n_clips / (time.monotonic() - started), 2)
         return line
 
+    def choose(self, score: str, line: dict[str, Any], earlier: Sequence[Line], end: bool) -> None:
+        """Write the method aside where it is a stage's best; at the end go back to the best.
+
+        Of a stopped run the epochs after its checkpoint are done again and found alike, so that the
+        file may be of one of them.
+        """
+        before = [_number(of[score]) for of in earlier if score in of]
+        path = self.run / BEST
+        if not before or _number(line[score]) > max(before):
+            save_tensors(path, self.method.state_dict(), {"epoch": line["epoch"]})
+        if end:
+            line["kept_epoch"] = load_weights(self.method, path, "give another --out")["epoch"]
+
     def keep(self, line: dict[str, Any], optimiser: torch.optim.Optimizer) -> None:
         """Write an epoch's line and the checkpoint; what has no checkpoint is done again."""
         self.bar.set_postfix({k: line[k] for k in ("stage", "loss", "clips_per_s")})
@@ -302,6 +347,11 @@ class _Loop:
             training_tensors(self.method, _NOTHING, optimiser),
             {"epoch": line["epoch"], "stage": line["stage"]},
         )
+
+
+def _number(score: float) -> float:
+    """A figure to compare; of clips without a label that is told apart there is none."""
+    return score if math.isfinite(score) else -math.inf
 
 
 def _read_lines(metrics: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ clips to be judged, for `soundpost evaluate` and for soft labels.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sklearn.metrics import average_precision_score
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.files import write_atomically
+from soundpost.train.checkpoint import save_arrays
 from soundpost.train.multimodal.class_thresholds import micro_f1_thresholds, predictions
 from soundpost.train.multimodal.fusion import choose_video_weights, fuse
 from soundpost.train.multimodal.fusion_recipe import BRANCHES
@@ -216,6 +216,4 @@ def write_scores(run: Path, judged: JudgedParts) -> None:
             arrays[f"{split}_{branch}_scores"] = scores
         arrays[f"{split}_truth"] = part.truth
         arrays[f"{split}_clips"] = np.array(part.clip_ids, str)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundpost.train.evaluate_options import one_model, refuse
+from soundpost.train.evaluate_options import Judge, one_model
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.fusion_evaluate import evaluate_fusion
 from soundpost.train.multimodal.fusion_judging import JudgedParts, figures_to_dict
 from soundpost.train.multimodal.fusion_labelling import fusion_labeller
 from soundpost.train.multimodal.fusion_recipe import load_fusion_recipe
-from soundpost.train.multimodal.fusion_run import SCHEMA, train_fusion
+from soundpost.train.multimodal.fusion_run import train_fusion
 from soundpost.train.run import choose_device
 
 
@@ -35,8 +35,6 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
 def evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of one run: all branches on each split."""
     model = one_model(arguments)
-    refuse(arguments, "runs of li2018 have --part", "fold")
-    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
     part = arguments.part or "test"
     judged = evaluate_fusion(
         model,
@@ -73,10 +71,9 @@ _RECIPE_SAYS = (
 )
 
 FUSION = RunKind(
-    schema=SCHEMA,
     takes=frozenset(),
     train=train,
-    evaluate=evaluate,
+    evaluate=Judge(evaluate, frozenset({"part", "audio", "video", "weights"})),
     labeller=fusion_labeller,
     instead={
         "fold": _RECIPE_SAYS,

@@ -19,7 +19,7 @@ from soundpost.train.multimodal.key_frames import KEY_FRAMES
 from soundpost.train.multimodal.mil_crnn import FRONT_END, MilCrnnSettings, MilTrainingSettings
 from soundpost.train.multimodal.objects import TOP_OBJECTS
 from soundpost.train.multimodal.tagging_recipe import ClipSettings, PictureSettings
-from soundpost.train.recipe import build_settings, check_all, read_tables
+from soundpost.train.recipe import Check, build_settings, check_all, read_tables
 
 # model.kind of these recipes.
 KIND = "li2018"
@@ -168,20 +168,9 @@ def fusion_recipe_from_dict(values: dict[str, Any], where: str) -> FusionRecipe:
         recipe.model,
         recipe.fusion.better_weight,
     )
-    one_of: list[tuple[str, str, tuple[str, ...]]] = [
-        ("model.kind", model.kind, (KIND,)),
-        ("data.kind", data.kind, KIND_NAMES),
-        ("data.problems", data.problems, ("refuse", "skip")),
-        *(("data.needs", need, ("audio", "video")) for need in data.needs),
-    ]
-    checks: list[tuple[bool, str, object, str]] = [
-        (found in known, key, found, ", ".join(known)) for key, found, known in one_of
-    ]
-    checks += [
-        (bool(splits), f"data.{name}", "empty", "the name of a split or more")
-        for name, splits in (("train", data.train), ("test", data.test))
-    ]
-    checks += [
+    checks: list[Check] = [
+        (model.kind == KIND, "model.kind", model.kind, KIND),
+        *data.checks(),
         ("audio" in data.needs, "data.needs", list(data.needs), "audio, at least"),
         (
             VALIDATION not in data.test,

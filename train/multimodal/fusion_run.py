@@ -7,20 +7,16 @@ model.safetensors, scores.npz of what was judged, figures.json, pictures and rep
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
-from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
-from soundpost.train.checkpoint import load_tensors, save_tensors
-from soundpost.train.loop import METRICS
+from soundpost.train.checkpoint import load_weights, save_tensors
 from soundpost.train.multimodal.class_thresholds import micro_f1_thresholds
 from soundpost.train.multimodal.fitting import fit_method
 from soundpost.train.multimodal.fusion_inputs import Part, mil_logits, open_fusion_inputs
@@ -52,7 +48,6 @@ from soundpost.train.multimodal.video_branch import (
 from soundpost.train.run import SETTINGS, WEIGHTS, claim, finished_settings, git_revision
 
 SCHEMA = "soundpost.fusion_run/1"
-BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -133,21 +128,25 @@ def train_fusion(
         scores = _probabilities(logits)
         thresholds = micro_f1_thresholds(scores, truth, recipe.training.seed).thresholds
         figures = branch_figures(scores, truth, labels, thresholds)
-        f1 = round(figures.f1, 6)
-        if f1 > _best_f1(run):
-            save_tensors(run / BEST, network.state_dict(), {"labels": list(labels)})
         return {
             "judged": VALIDATION,
             "validation_loss": round(float(loss), 6),
-            "validation_f1": f1,
+            "validation_f1": round(figures.f1, 6),
             "validation_map": round(figures.mean_average_precision, 4),
         }
 
     training = recipe.training
     source = TaggingBatches(train.of, train.clips, training.batch_size, training.seed, see=False)
-    fit_method(MilMethod(network), source, training, run, device, judge=judge, quiet=quiet)
-    _load(network, run / BEST)
-    network.to(device).eval()
+    fit_method(
+        MilMethod(network),
+        source,
+        training,
+        run,
+        device,
+        judge=judge,
+        best_by=lambda _stage: "validation_f1",
+        quiet=quiet,
+    )
     heard = {name: _probabilities(mil_logits(network, part, device)) for name, part in held.items()}
     weights, thresholds = choose(
         heard[VALIDATION], seen[VALIDATION], truth, recipe.fusion.better_weight, training.seed
@@ -174,8 +173,13 @@ def load_fusion_run(folder: Path) -> FusionRun:
     recipe = fusion_recipe_from_dict(settings["recipe"], str(folder / SETTINGS))
     decision = Decision.read(folder)
     network = MilCrnn(len(decision.labels), recipe.front_end.n_mels, recipe.model)
-    _load(network, folder / WEIGHTS)
-    recipe = recipe.at(settings["places"])
+    load_weights(network, folder / WEIGHTS)
+    # Where its files lay, as far as they still do.
+    there = {
+        table: {key: path for key, path in paths.items() if Path(path).exists()}
+        for table, paths in settings["places"].items()
+    }
+    recipe = recipe.at(there)
     return FusionRun(folder, recipe, network.eval(), decision, settings["backbones"])
 
 
@@ -191,18 +195,3 @@ def _note(part: Part) -> dict[str, Any]:
 
 def _probabilities(logits: torch.Tensor) -> FloatArray:
     return np.asarray(logits.sigmoid().numpy(), np.float32)
-
-
-def _best_f1(run: Path) -> float:
-    """Of the epochs before, as metrics.jsonl has them; below 0 where there is none."""
-    path = run / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return max((json.loads(line)["validation_f1"] for line in lines), default=-1.0)
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    tensors, _ = load_tensors(path)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path}: does not fit {SETTINGS}; train again") from error

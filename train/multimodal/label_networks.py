@@ -17,7 +17,7 @@ from soundpost.train.multimodal.picture_run import SCHEMA as PICTURES
 from soundpost.train.multimodal.picture_run import picture_backbone
 from soundpost.train.multimodal.soft_label_format import Teacher
 from soundpost.train.multimodal.soft_labelling import Labeller, open_labeller
-from soundpost.train.multimodal.tagging_recipe import STUB
+from soundpost.train.multimodal.tagging_recipe import STUB, is_run
 from soundpost.train.run import WEIGHTS, schema_of
 
 # The one published network that hears and for which there is a front end.
@@ -55,7 +55,7 @@ def open_visual(
     InputError
         Labels or weights cannot be used.
     """
-    if Path(name).is_dir():
+    if is_run(name):
         if schema_of(Path(name)) == PICTURES:
             _no_labels(labels, "seen")
             backbone, names = picture_backbone(Path(name))
@@ -83,7 +83,7 @@ def open_audio(
     name: str, labels: Path | None, weights: str, device: torch.device, *, quiet: bool = False
 ) -> Labeller:
     """What labels sound: a run that only listens, or VGGish with a classifier; see open_visual."""
-    if Path(name).is_dir():
+    if is_run(name):
         return _of_run(name, "heard", labels, weights, device, "student", quiet)
     _check_name(name, [_HEARS], "--heard-by")
     names = read_labels(name, labels, "--heard-labels")

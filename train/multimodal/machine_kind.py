@@ -8,7 +8,7 @@ from pathlib import Path
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.machine_labeller import machine_labeller
 from soundpost.train.multimodal.machine_recipe import load_machine_recipe
-from soundpost.train.multimodal.machine_run import SCHEMA, train_machine
+from soundpost.train.multimodal.machine_run import train_machine
 from soundpost.train.recipe import ModelSettings
 from soundpost.train.run import choose_device
 
@@ -36,7 +36,6 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
 
 
 MACHINE_LABELS = RunKind(
-    schema=SCHEMA,
     takes=frozenset(),
     train=train,
     labeller=machine_labeller,

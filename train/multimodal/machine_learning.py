@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
+from soundpost.train.multimodal.epoch_order import EpochOrder
 from soundpost.train.multimodal.machine_targets import MachineTargets
 from soundpost.train.multimodal.method import Method, Stage
 from soundpost.train.multimodal.second_features import HeardClips
@@ -57,24 +57,17 @@ class MachineBatches:
         *,
         anywhere: bool = False,
     ) -> None:
-        if len(rows) < 2:
-            raise InputError(f"training: {len(rows)} clips; expected two or more to learn from")
         self.heard, self.targets, self.seed = heard, targets, seed
         self.rows, self.labelled, self.anywhere = rows, labelled, anywhere
-        self.batch_size = min(batch_size, len(rows))
-        self.n_batches = len(rows) // self.batch_size
+        self.order = EpochOrder(np.arange(len(rows)), batch_size, seed)
+        self.batch_size, self.n_batches = self.order.batch_size, self.order.n_batches
         # Frames at which the last second of each clip begins.
         self.last = heard.n_frames()[rows] - heard.frames
-        self._order: tuple[int, IntArray] = (-1, rows)
 
     def drawn(self, epoch: int, number: int) -> tuple[IntArray, IntArray]:
         """Clips of one batch, by their place among those to learn from, and their first frames."""
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            self._order = epoch, rng.permutation(len(self.rows))
-        chosen = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
+        chosen, rng = self.order.batch(epoch, number), self.order.rng(epoch, number)
         step = 1 if self.anywhere else self.heard.frames
-        rng = np.random.default_rng([self.seed, epoch, number])
         return chosen, step * rng.integers(0, self.last[chosen] // step + 1)
 
     def batch(self, epoch: int, number: int) -> PatchBatch:

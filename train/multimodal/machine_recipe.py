@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from soundpost.device.errors import ConfigError
 from soundpost.device.features import FrontEnd
-from soundpost.train.datasets.command import KIND_NAMES
-from soundpost.train.datasets.segments import Folders
 from soundpost.train.multimodal.audio_networks import NETWORKS, AudioModel
 from soundpost.train.multimodal.fitting import FitSettings
 from soundpost.train.multimodal.recognition import FIGURES
-from soundpost.train.recipe import build_settings, check_all, read_tables
+from soundpost.train.multimodal.set_settings import SetSettings
+from soundpost.train.recipe import Check, build_settings, check_all, read_tables
 
 # model.kind of these recipes.
 KIND = "machine_labels"
@@ -32,45 +31,19 @@ class MachineModel(AudioModel):
 
 
 @dataclass(frozen=True)
-class ClipsWithSound:
-    """Where the clips of a set lie, and what becomes of those that cannot be used.
-
-    kind : published layout (`soundpost dataset --help` lists them)
-    problems : of tables and files: "refuse", or "skip" what cannot be used, with a warning
-    audio, video, whole_videos : where sound and video lie, if not below the tables, and whether
-        they are cut to the clips; as of `soundpost dataset`
-    """
-
-    kind: str = "audioset"
-    problems: str = "refuse"
-    audio: str = ""
-    video: str = ""
-    whole_videos: bool = False
-
-    @property
-    def skip(self) -> bool:
-        """Whether what cannot be used is left out."""
-        return self.problems == "skip"
-
-    def folders(self, tables: Path) -> Folders:
-        """Where everything lies."""
-        audio, video = (Path(path) if path else None for path in (self.audio, self.video))
-        return Folders(tables, audio, video, self.whole_videos)
-
-
-@dataclass(frozen=True)
-class MachineData(ClipsWithSound):
+class MachineData(SetSettings):
     """Which clips are learnt from, and from which labels.
 
     labels : folder that `soundpost distil --seen-by ... --heard-by ...` wrote
     splits : of the set; all labelled clips by default
     crops : the second that is learnt from is one of a clip's "seconds", which do not overlap, as
         published, or begins "anywhere"
-    validation_share : of the clips, by the hash of their ids, kept to watch the training
+    validation_share : of the clips, by the hash of their videos or ids, kept to watch the training
         (published: one of 15 million)
     validation_clips : that are judged of these at most
     """
 
+    kind: str = "audioset"
     labels: str = ""
     problems: str = "skip"
     splits: tuple[str, ...] = ()
@@ -137,7 +110,7 @@ def machine_recipe_from_dict(values: dict[str, Any], where: str) -> MachineRecip
     check_all(
         [
             *model_checks(recipe.model, NETWORKS),
-            *data_checks(data),
+            *data.checks(),
             (recipe.model.kind == KIND, "model.kind", recipe.model.kind, KIND),
             (data.crops in CROPS, "data.crops", data.crops, ", ".join(CROPS)),
             (
@@ -167,9 +140,6 @@ def machine_recipe_from_dict(values: dict[str, Any], where: str) -> MachineRecip
     return recipe
 
 
-Check = tuple[bool, str, object, str]
-
-
 def model_checks(model: AudioModel, networks: dict[str, Any] | tuple[str, ...]) -> list[Check]:
     """What a network must be."""
     return [
@@ -177,15 +147,6 @@ def model_checks(model: AudioModel, networks: dict[str, Any] | tuple[str, ...]) 
         (0.01 <= model.width <= 4, "model.width", model.width, "0.01 to 4"),
         (model.embedding_size >= 1, "model.embedding_size", model.embedding_size, "at least 1"),
         (0 <= model.dropout < 1, "model.dropout", model.dropout, "0 to below 1"),
-    ]
-
-
-def data_checks(data: ClipsWithSound) -> list[Check]:
-    """What clips must be."""
-    kinds = ("refuse", "skip")
-    return [
-        (data.kind in KIND_NAMES, "data.kind", data.kind, ", ".join(KIND_NAMES)),
-        (data.problems in kinds, "data.problems", data.problems, ", ".join(kinds)),
     ]
 
 

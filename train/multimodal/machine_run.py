@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from soundpost.device.errors import InputError, UsageError
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_tensors
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_cache import cache_folder
 from soundpost.train.multimodal.audio_networks import audio_network
@@ -112,6 +114,7 @@ def train_machine(
     train = np.flatnonzero(~clips.validation)
     held = _watched(clips, recipe.data.validation_clips)
     training = recipe.training
+    best_by = training.best_by("student_map", validated=bool(len(held)))
     torch.manual_seed(training.seed)
     network = audio_network(recipe.model, len(labels))
     settings: dict[str, Any] = {
@@ -154,7 +157,7 @@ def train_machine(
         }
 
     watched = watch if len(held) else None
-    fit_method(method, source, training, run, device, judge=watched, quiet=quiet)
+    fit_method(method, source, training, run, device, judge=watched, best_by=best_by, quiet=quiet)
     save_tensors(run / WEIGHTS, network.state_dict(), {"labels": list(labels)})
     judged = judge() if len(held) else None
     write_machine_report(run, recipe, settings, network, judged)
@@ -207,11 +210,20 @@ def open_labelled(recipe: MachineRecipe, folder: Path, *, quiet: bool) -> Labell
             "dataset check says why"
         )
     labelled = np.array(numbers, np.int64)[usable]
-    # By more digits of the hash than its fold has, so that any folds will do.
-    kept = [fold_of(targets.clip_ids[n], _KEYS) < data.validation_share * _KEYS for n in labelled]
-    return LabelledClips(
-        heard, targets, usable, labelled, np.array(kept, bool), len(clips) - len(usable)
-    )
+    kept = kept_back([clips[n] for n in usable], data.validation_share)
+    return LabelledClips(heard, targets, usable, labelled, kept, len(clips) - len(usable))
+
+
+def kept_back(clips: Sequence[MediaClip], share: float) -> NDArray[np.bool_]:
+    """Which clips the training is watched by: a share of them, by hash, whatever the others are.
+
+    Whole groups (a video's clips), where there are enough of them to come near the share.
+    """
+    groups = [clip.group or clip.id for clip in clips]
+    whole = len(set(groups)) * share >= 1
+    keys = groups if whole else [clip.id for clip in clips]
+    # By more digits of the hash than a fold has, so that any folds will do.
+    return np.array([fold_of(key, _KEYS) < share * _KEYS for key in keys], bool)
 
 
 def _open_sound(
@@ -245,9 +257,5 @@ def load_machine_run(folder: Path) -> MachineRun:
     recipe = machine_recipe_from_dict(settings["recipe"], str(path))
     labels = tuple(settings["labels"])
     network = audio_network(recipe.model, len(labels))
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(network, folder / WEIGHTS)
     return MachineRun(folder, labels, recipe, network.eval())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.picture_recipe import load_picture_recipe
-from soundpost.train.multimodal.picture_run import SCHEMA, train_pictures
+from soundpost.train.multimodal.picture_run import train_pictures
 from soundpost.train.run import choose_device
 
 
@@ -27,4 +27,4 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
     )
 
 
-PICTURES = RunKind(schema=SCHEMA, takes=frozenset(), train=train)
+PICTURES = RunKind(takes=frozenset(), train=train)

@@ -25,13 +25,14 @@ from soundpost.train.backbones.download import file_sha256
 from soundpost.train.backbones.frame_input import crop_frames, normalise
 from soundpost.train.backbones.frozen import FrozenBackbone
 from soundpost.train.backbones.picture_net import FRAMES, PictureNet
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_tensors
 from soundpost.train.datasets.action_files import read_picture
 from soundpost.train.datasets.catalogue import MediaClip, MediaSet
 from soundpost.train.datasets.media_cache import RowCache, cache_folder, open_rows
 from soundpost.train.datasets.picture_folders import TRAIN, VALIDATION, read_picture_folders
 from soundpost.train.loop import METRICS
 from soundpost.train.multimodal.action_report import draw_action_curves
+from soundpost.train.multimodal.epoch_order import EpochOrder
 from soundpost.train.multimodal.fitting import fit_method
 from soundpost.train.multimodal.method import Method, Stage
 from soundpost.train.multimodal.picture_recipe import (
@@ -100,16 +101,12 @@ class PictureBatches:
     ) -> None:
         training = recipe.training
         self.rows, self.targets, self.augment = rows, targets, recipe.augment
-        self.chosen, self.seed = split, training.seed
-        self.batch_size = min(training.batch_size, len(split))
-        self.n_batches = len(split) // self.batch_size
+        self.order = EpochOrder(split, training.batch_size, training.seed)
+        self.batch_size, self.n_batches = self.order.batch_size, self.order.n_batches
 
     def batch(self, epoch: int, number: int) -> PictureBatch:
         """One batch, on the CPU."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.chosen)
-        first = number * self.batch_size
-        chosen = order[first : first + self.batch_size]
-        rng = np.random.default_rng([self.seed, epoch, number])
+        chosen, rng = self.order.batch(epoch, number), self.order.rng(epoch, number)
         frames = np.stack([change(self.rows[int(i)], self.augment, rng) for i in chosen])
         return PictureBatch(torch.from_numpy(frames), torch.from_numpy(self.targets[chosen]))
 
@@ -174,7 +171,9 @@ def train_pictures(
         return {"accuracy": round(judged().accuracy, 4)}
 
     source = PictureBatches(rows, targets, recipe, splits[TRAIN])
-    fit_method(method, source, recipe.training, run, device, judge=judge, quiet=quiet)
+    training = recipe.training
+    best_by = training.best_by("accuracy", validated=True)
+    fit_method(method, source, training, run, device, judge=judge, best_by=best_by, quiet=quiet)
     save_tensors(run / WEIGHTS, method.student.state_dict(), {"labels": list(of.labels)})
     figures = judged()
     _write_report(run, recipe, settings, figures, of.labels, len(splits[TRAIN]))
@@ -230,11 +229,7 @@ def load_picture_run(folder: Path) -> tuple[PictureNet, tuple[str, ...]]:
     picture_recipe_from_dict(settings["recipe"], str(folder / SETTINGS))
     labels = tuple(settings["labels"])
     network = PictureNet(len(labels))
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(network, folder / WEIGHTS)
     return network.eval(), labels
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from soundpost.device.features import FloatArray
-from soundpost.device.files import write_atomically
+from soundpost.train.checkpoint import save_arrays
 from soundpost.train.multimodal.ensembles import TaggingFigures, tagging_figures
 from soundpost.train.multimodal.tagging_sets import IntArray, TaggingSet, score_clips
 from soundpost.train.run import SCORES
@@ -77,6 +76,4 @@ def write_scores(run: Path, judged: AllJudged) -> None:
             arrays[f"{split}_{who}_scores"] = one.scores
             arrays[f"{split}_{who}_truth"] = one.truth
             arrays[f"{split}_{who}_clips"] = np.array(one.clip_ids, str)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundpost.device.errors import UsageError
 from soundpost.train.datasets.segments import Folders
-from soundpost.train.evaluate_options import one_model, refuse
+from soundpost.train.evaluate_options import Judge, one_model
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.bundle_tags import evaluate_bundle_tags
 from soundpost.train.multimodal.clip_media import read_media_set
@@ -16,7 +15,7 @@ from soundpost.train.multimodal.tagging_evaluate import Places, evaluate_tagging
 from soundpost.train.multimodal.tagging_judging import figures_to_dict
 from soundpost.train.multimodal.tagging_recipe import load_tagging_recipe
 from soundpost.train.multimodal.tagging_report import figure_lines
-from soundpost.train.multimodal.tagging_run import SCHEMA, train_tagging
+from soundpost.train.multimodal.tagging_run import train_tagging
 from soundpost.train.run import choose_device
 
 
@@ -53,8 +52,6 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
 
 def evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of one run, or of the mean of several."""
-    refuse(arguments, "runs of yin2021 have --part", "fold")
-    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
     runs, part = arguments.models, arguments.part or "test"
     judged = evaluate_tagging(
         runs,
@@ -74,15 +71,9 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
     )
 
 
-def evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
+def _evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate BUNDLE --kind KIND`: of a bundle, on the clips of a set."""
     model = one_model(arguments)
-    refuse(arguments, "clips of a data set have --split", "fold", "part")
-    refuse(arguments, "it is for runs of perez2020", "layers", "out")
-    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
-    refuse(arguments, "a bundle does not look", "weights")
-    if arguments.data is None:
-        raise UsageError(f"--data is missing: give the clips that {model} is judged on")
     audio, video = (Path(path) if path else None for path in (arguments.audio, arguments.video))
     folders = Folders(arguments.data, audio, video)
     read = read_media_set(arguments.kind, folders, refuse=False)
@@ -97,11 +88,11 @@ def evaluate_bundle(arguments: argparse.Namespace) -> Outcome:
     return Outcome(judged.to_dict(), tuple(lines))
 
 
+BUNDLES = Judge(_evaluate_bundle, frozenset({"kind", "split", "audio", "video"}))
 TAGGING = RunKind(
-    schema=SCHEMA,
     takes=frozenset({"teacher", "init"}),
     train=train,
-    evaluate=evaluate,
+    evaluate=Judge(evaluate, frozenset({"part", "audio", "video", "weights"})),
     labeller=tagging_labeller,
     instead={"fold": "it is for clip students; here the recipe says what is held out"},
 )

@@ -14,8 +14,8 @@ from typing import Any
 
 from soundpost.device.errors import ConfigError
 from soundpost.device.features import FrontEnd
+from soundpost.train.backbones.published import PUBLISHED
 from soundpost.train.datasets.command import KIND_NAMES
-from soundpost.train.datasets.segments import Folders
 from soundpost.train.multimodal.acoustic_inputs import LOG_MEL
 from soundpost.train.multimodal.baselines import HintSettings
 from soundpost.train.multimodal.device_students import (
@@ -28,8 +28,9 @@ from soundpost.train.multimodal.device_students import (
 from soundpost.train.multimodal.fitting import FitSettings
 from soundpost.train.multimodal.mutual import MutualSettings
 from soundpost.train.multimodal.mutual_networks import AcousticFeature, TaggingSettings
+from soundpost.train.multimodal.set_settings import SetSettings
 from soundpost.train.multimodal.tagging_methods import NETWORKS, STUDENTS
-from soundpost.train.recipe import build_settings, check_all, read_tables
+from soundpost.train.recipe import Check, build_settings, check_all, read_tables
 from soundpost.train.sed.streaming import StreamingSettings
 
 # model.kind of these recipes; those of other methods have another.
@@ -40,44 +41,44 @@ FIGURES = ("map", "mauc", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
-class ClipSettings:
-    """Which clips of which data set.
+class ClipSettings(SetSettings):
+    """Which clips of which data set; see SetSettings.
 
-    kind : published layout (`soundpost dataset --help` lists them)
     train, validation, test : names of splits; validation may be empty
     needs : media that a clip must have to be learnt from: also for methods that do not look, so
         that all rows of a table learn from the same clips. To be judged, a student needs sound.
     seconds : to which each clip is cut or padded
-    problems : of tables and files: "refuse", or "skip" what cannot be used, with a warning
-    audio, video, whole_videos : where sound and video lie, if not below the tables, and whether
-        they are cut to the clips; as of `soundpost dataset`
     """
 
-    kind: str = "dcase2017"
     train: tuple[str, ...] = ("training",)
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ("testing",)
     needs: tuple[str, ...] = ("audio", "video")
     seconds: float = 10.0
-    problems: str = "refuse"
-    audio: str = ""
-    video: str = ""
-    whole_videos: bool = False
 
-    @property
-    def skip(self) -> bool:
-        """Whether what cannot be used is left out."""
-        return self.problems == "skip"
+    def checks(self) -> list[Check]:
+        """What they must be."""
+        media = ("audio", "video")
+        return [
+            *super().checks(),
+            *((need in media, "data.needs", need, ", ".join(media)) for need in self.needs),
+            *(
+                (bool(splits), f"data.{name}", "empty", "the name of a split or more")
+                for name, splits in (("train", self.train), ("test", self.test))
+            ),
+            (self.seconds > 0, "data.seconds", self.seconds, "above 0"),
+        ]
 
-    def folders(self, tables: Path) -> Folders:
-        """Where everything lies."""
-        audio, video = (Path(path) if path else None for path in (self.audio, self.video))
-        return Folders(tables, audio, video, self.whole_videos)
 
+def is_run(backbone: str, file: str = "") -> bool:
+    """Whether a backbone is meant to be the folder of a run.
 
-def is_run(backbone: str) -> bool:
-    """Whether a backbone is meant to be the folder of a run."""
-    return "/" in backbone or Path(backbone).is_dir()
+    Not where it is a published network's name, whatever lies in the working directory. file : where
+    it is now; the weights of a published network are no folder
+    """
+    if backbone in (STUB, *PUBLISHED):
+        return False
+    return "/" in backbone or any(Path(path).is_dir() for path in (backbone, file) if path)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class PictureSettings:
     @property
     def is_run(self) -> bool:
         """Whether the backbone is a run of ours."""
-        return is_run(self.backbone)
+        return is_run(self.backbone, self.file)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class EmbeddingSettings:
     @property
     def is_run(self) -> bool:
         """Whether the network is a run of ours."""
-        return is_run(self.backbone)
+        return is_run(self.backbone, self.file)
 
 
 @dataclass(frozen=True)
@@ -305,22 +306,14 @@ def tagging_recipe_from_dict(values: dict[str, Any], where: str) -> TaggingRecip
     one_of: list[tuple[str, str, tuple[str, ...]]] = [
         ("model.kind", model.kind, (KIND,)),
         ("method", recipe.method, methods),
-        ("data.kind", data.kind, KIND_NAMES),
-        ("data.problems", data.problems, ("refuse", "skip")),
         ("model.student", model.student, (PAPER, *DEVICE_STUDENTS)),
         ("visual.output", visual.output, ("embedding", "scores")),
-        *(("data.needs", need, ("audio", "video")) for need in data.needs),
     ]
-    checks: list[tuple[bool, str, object, str]] = [
+    checks: list[Check] = [
         (found in known, key, found, ", ".join(known)) for key, found, known in one_of
     ]
-    checks += recipe.acoustic.checks()
+    checks += [*recipe.acoustic.checks(), *data.checks()]
     checks += [
-        (bool(splits), f"data.{name}", "empty", "the name of a split or more")
-        for name, splits in (("train", data.train), ("test", data.test))
-    ]
-    checks += [
-        (data.seconds > 0, "data.seconds", data.seconds, "above 0"),
         (
             visual.frames_per_second > 0,
             "visual.frames_per_second",

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from soundpost.device.errors import InputError, UsageError
+from soundpost.device.errors import UsageError
 from soundpost.train.backbones.download import file_sha256
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_tensors
 from soundpost.train.mobilenet_v2 import MobileNetV2
 from soundpost.train.multimodal.acoustic_inputs import LogMelInput, noted_feature
 from soundpost.train.multimodal.device_students import FrameStudent, WindowStudent
@@ -135,6 +135,7 @@ def train_tagging(
         The folder holds another run.
     """
     data = recipe.data
+    best_by = recipe.training.best_by("{}_map", validated=bool(data.validation))
     visual = open_visual(recipe.visual, device, quiet=quiet) if recipe.sees else None
     features = open_features(recipe, device, quiet=quiet)
     inputs = open_inputs(recipe, folder, features, visual, quiet=quiet)
@@ -156,7 +157,7 @@ def train_tagging(
     if init is not None:
         _start_from(init, method.student, train.labels)
     if teacher is not None:
-        _take_teacher(method, _load_teacher(teacher, train.labels, recipe, size, notes))
+        _take_teacher(method, _load_teacher(teacher, train, recipe, size, notes))
     settings: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(train.labels),
@@ -198,7 +199,7 @@ def train_tagging(
 
     training = recipe.training
     source = TaggingBatches(train, clips, training.batch_size, training.seed, see=recipe.sees)
-    fit_method(method, source, training, run, device, judge=judge, quiet=quiet)
+    fit_method(method, source, training, run, device, judge=judge, best_by=best_by, quiet=quiet)
     student: nn.Module = method.student
     if isinstance(student, WindowStudent | FrameStudent):
         alone = student.network.state_dict()
@@ -226,11 +227,7 @@ def load_tagging_run(folder: Path) -> TaggingRun:
     notes = tuple(settings.get("acoustic", (LogMelInput(recipe.front_end).note(),)))
     method = _method(recipe, len(labels), size, notes)
     for who, file in _networks(method).items():
-        tensors, _ = load_tensors(folder / file)
-        try:
-            getattr(method, who).load_state_dict(tensors)
-        except RuntimeError as error:
-            raise InputError(f"{folder / file}: does not fit {SETTINGS}; train again") from error
+        load_weights(getattr(method, who), folder / file)
     method.eval()
     teacher: nn.Module | None = getattr(method, "teacher", None)
     return TaggingRun(
@@ -289,7 +286,7 @@ def _take_teacher(method: Method[TaggingBatch], teacher: nn.Module) -> None:
 
 def _load_teacher(
     folder: Path,
-    labels: tuple[str, ...],
+    train: TaggingSet,
     recipe: TaggingRecipe,
     visual_size: int,
     acoustic: tuple[dict[str, Any], ...],
@@ -299,11 +296,13 @@ def _load_teacher(
     its = trained.recipe
     for name, found, wanted in (
         ("method", its.method, "fusion"),
-        ("labels", trained.labels, labels),
+        ("labels", trained.labels, train.labels),
         ("model", its.model, replace(recipe.model, student=its.model.student)),
         ("front_end", its.front_end, recipe.front_end),
         ("visual_size", trained.visual_size, visual_size),
         ("acoustic features", trained.acoustic, acoustic),
+        # One that has learnt from others may have learnt from what its student is judged on.
+        ("training clips", trained.settings["data"]["train"]["sha256"], train.digest()),
     ):
         if found != wanted:
             raise UsageError(

@@ -25,6 +25,7 @@ from soundpost.train.datasets.catalogue import MediaClip, MediaSet, Medium
 from soundpost.train.datasets.media_cache import RowCache
 from soundpost.train.multimodal.acoustic_inputs import Heard
 from soundpost.train.multimodal.clip_media import ClipMedia, lacks
+from soundpost.train.multimodal.epoch_order import EpochOrder
 from soundpost.train.multimodal.fitting import to_device
 from soundpost.train.multimodal.mutual_networks import Inputs, Tagged, TaggingBatch
 from soundpost.train.multimodal.tagging_features import VisualInput, open_heard, open_seen
@@ -206,24 +207,13 @@ class TaggingBatches:
     def __init__(
         self, of: TaggingSet, clips: IntArray, batch_size: int, seed: int, *, see: bool
     ) -> None:
-        if len(clips) < 2:
-            raise InputError(f"training: {len(clips)} clips; expected two or more to learn from")
-        self.set, self.clips, self.seed, self.see = of, clips, seed, see
-        self.batch_size = min(batch_size, len(clips))
-        self.n_batches = len(clips) // self.batch_size
-        self._order: tuple[int, IntArray] = (-1, clips)
-
-    def numbers(self, epoch: int, number: int) -> IntArray:
-        """Numbers of the clips in one batch."""
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            self._order = epoch, rng.permutation(self.clips)
-        first = number * self.batch_size
-        return self._order[1][first : first + self.batch_size]
+        self.set, self.see = of, see
+        self.order = EpochOrder(clips, batch_size, seed)
+        self.batch_size, self.n_batches = self.order.batch_size, self.order.n_batches
 
     def batch(self, epoch: int, number: int) -> TaggingBatch:
         """One batch, on the CPU."""
-        return self.set.batch(self.numbers(epoch, number), see=self.see)
+        return self.set.batch(self.order.batch(epoch, number), see=self.see)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from soundpost.device.errors import InputError
 from soundpost.train.multimodal.audio_networks import as_encoder
+from soundpost.train.multimodal.epoch_order import EpochOrder
 from soundpost.train.multimodal.machine_learning import l2_penalty
 from soundpost.train.multimodal.method import Method, Stage
 
@@ -166,19 +167,13 @@ class TransferBatches:
     def __init__(
         self, inputs: InputsOf, targets: Tensor, clips: IntArray, batch_size: int, seed: int
     ) -> None:
-        if len(clips) < 2:
-            raise InputError(f"training: {len(clips)} clips; expected two or more to learn from")
-        self.inputs, self.targets, self.clips, self.seed = inputs, targets, clips, seed
-        self.batch_size = min(batch_size, len(clips))
-        self.n_batches = len(clips) // self.batch_size
-        self._order: tuple[int, IntArray] = (-1, clips)
+        self.inputs, self.targets = inputs, targets
+        self.order = EpochOrder(clips, batch_size, seed)
+        self.batch_size, self.n_batches = self.order.batch_size, self.order.n_batches
 
     def batch(self, epoch: int, number: int) -> TransferBatch:
         """One batch, on the CPU."""
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            self._order = epoch, rng.permutation(self.clips)
-        chosen = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
+        chosen = self.order.batch(epoch, number)
         inputs = torch.from_numpy(self.inputs(chosen))
         return TransferBatch(inputs, self.targets[torch.from_numpy(chosen)])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundpost.train.evaluate_options import refuse
+from soundpost.train.evaluate_options import Judge
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.multimodal.transfer_evaluate import evaluate_transfer, transfer_labeller
 from soundpost.train.multimodal.transfer_recipe import load_transfer_recipe
-from soundpost.train.multimodal.transfer_run import SCHEMA, train_transfer
+from soundpost.train.multimodal.transfer_run import train_transfer
 from soundpost.train.run import choose_device
 
 
@@ -37,9 +37,6 @@ def train(arguments: argparse.Namespace, path: Path) -> Outcome:
 
 def evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of one run, or of the mean of several."""
-    refuse(arguments, "runs of a transfer have --part: each knows what it held out", "fold")
-    refuse(arguments, "it is for recordings with times", "lengths", "overlaps", "missing", "chosen")
-    refuse(arguments, "its network listens alone", "weights")
     runs, part = arguments.models, arguments.part or "test"
     judged = evaluate_transfer(
         runs,
@@ -64,9 +61,8 @@ def evaluate(arguments: argparse.Namespace) -> Outcome:
 
 
 TRANSFER = RunKind(
-    schema=SCHEMA,
     takes=frozenset({"fold", "init"}),
     train=train,
-    evaluate=evaluate,
+    evaluate=Judge(evaluate, frozenset({"part", "audio", "video"})),
     labeller=transfer_labeller,
 )

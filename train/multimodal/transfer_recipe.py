@@ -13,12 +13,11 @@ from soundpost.train.datasets.catalogue import MediaSet
 from soundpost.train.multimodal.audio_networks import NETWORKS, AudioModel
 from soundpost.train.multimodal.fitting import FitSettings
 from soundpost.train.multimodal.machine_recipe import (
-    ClipsWithSound,
     check_names,
-    data_checks,
     model_checks,
 )
 from soundpost.train.multimodal.recognition import FIGURES
+from soundpost.train.multimodal.set_settings import SetSettings
 from soundpost.train.multimodal.transfer import TransferSettings
 from soundpost.train.recipe import build_settings, check_all, read_tables
 
@@ -60,7 +59,7 @@ class TransferModel:
 
 
 @dataclass(frozen=True)
-class TransferData(ClipsWithSound):
+class TransferData(SetSettings):
     """What is learnt from and judged on.
 
     train, validation, test : names of splits; without any, `--fold K` holds a fold out
@@ -158,7 +157,7 @@ def transfer_recipe_from_dict(values: dict[str, Any], where: str) -> TransferRec
     check_all(
         [
             *model_checks(recipe.model.audio(), ("", *NETWORKS)),
-            *data_checks(data),
+            *data.checks(),
             (recipe.model.kind == KIND, "model.kind", recipe.model.kind, KIND),
             (transfer.learns in LEARNS, "transfer.learns", transfer.learns, ", ".join(LEARNS)),
             (0 <= transfer.dropout < 1, "transfer.dropout", transfer.dropout, "0 to below 1"),

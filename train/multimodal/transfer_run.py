@@ -7,7 +7,6 @@ classifier), scores.npz of what was judged, figures.json, pictures and report.md
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import math
@@ -23,9 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from soundpost.device.errors import ConfigError, InputError, UsageError
-from soundpost.device.files import write_atomically
 from soundpost.train.backbones.download import file_sha256
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_arrays, save_tensors
 from soundpost.train.datasets.catalogue import MediaClip
 from soundpost.train.datasets.media_cache import RowCache, cache_folder, open_rows
 from soundpost.train.multimodal.audio_networks import as_encoder, audio_network, without_classifier
@@ -177,6 +175,7 @@ def train_transfer(
     )
     recipe = replace(recipe, data=recipe.data.held_out(read.clips, fold, recipe.name))
     data, training = recipe.data, recipe.training
+    best_by = training.best_by("student_map", validated=bool(data.validation))
     train = open_transfer_set(recipe, read, folder, data.train, quiet=quiet)
     held = {
         name: open_transfer_set(recipe, read, folder, splits, quiet=quiet)
@@ -234,7 +233,7 @@ def train_transfer(
         return line | {f"student_{key}": round(value, 4) for key, value in figures.items()}
 
     source = TransferBatches(inputs["train"], targets, learnt, training.batch_size, training.seed)
-    fit_method(method, source, training, run, device, judge=watch, quiet=quiet)
+    fit_method(method, source, training, run, device, judge=watch, best_by=best_by, quiet=quiet)
     save_tensors(run / WEIGHTS, network.state_dict(), {"labels": list(train.labels)})
     judged = {name: judge(name) for name in held}
     _write_scores(run, judged)
@@ -311,11 +310,7 @@ def load_transfer_run(folder: Path) -> TransferRun:
     recipe = transfer_recipe_from_dict(settings["recipe"], str(path))
     labels = tuple(settings["labels"])
     network = clip_network(recipe, len(labels))
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(network, folder / WEIGHTS)
     network.eval()
     return TransferRun(folder, labels, recipe, network)
 
@@ -390,6 +385,4 @@ def _write_scores(run: Path, judged: dict[str, Recognition]) -> None:
         arrays[f"{name}_scores"] = of.scores
         arrays[f"{name}_truth"] = of.truth
         arrays[f"{name}_clips"] = np.array(of.clip_ids, str)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)

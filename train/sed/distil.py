@@ -30,6 +30,7 @@ from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.train.checkpoint import (
     load_tensors,
+    load_weights,
     restore_training,
     save_tensors,
     training_tensors,
@@ -263,12 +264,5 @@ def load_student(folder: Path) -> StreamingStudent:
         raise InputError(
             f"{path}: is no streaming student ({error}); give the folder of a finished run"
         ) from error
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"{folder / WEIGHTS}: does not fit {SETTINGS} ({' '.join(str(error).split())[:200]}); "
-            "train it again"
-        ) from error
+    load_weights(network, folder / WEIGHTS)
     return StreamingStudent(network.eval(), labels, front_end)

@@ -12,7 +12,7 @@ import torch
 
 from soundpost.device.errors import InputError
 from soundpost.device.files import write_atomically
-from soundpost.train.checkpoint import load_tensors, save_tensors
+from soundpost.train.checkpoint import load_weights, save_tensors
 from soundpost.train.run import SETTINGS, WEIGHTS, claim, finished_settings, git_revision
 from soundpost.train.sed.event_filter import EventWindows, Rule, event_windows
 from soundpost.train.sed.fitting import EpochSource, Validation, fit_pair
@@ -127,11 +127,7 @@ def load_detection_run(folder: Path) -> DetectionRun:
         distil=recipe.method.distillation != "none",
         frozen=recipe.method.projection == "frozen",
     )
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        pair.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{folder / WEIGHTS}: does not fit {SETTINGS}; train again") from error
+    load_weights(pair, folder / WEIGHTS)
     kept = settings["windows"]
     windows = EventWindows(kept["rule"], kept["window_s"], tuple(kept["fallbacks"]))
     decision = _load_decision(folder, recipe.filter)

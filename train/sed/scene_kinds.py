@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from soundpost.device.errors import UsageError
-from soundpost.train.evaluate_options import one_model, refuse
+from soundpost.train.evaluate_options import Judge, one_model
 from soundpost.train.kinds import Outcome, RunKind
 from soundpost.train.run import choose_device
-from soundpost.train.sed import run as pair_run
 from soundpost.train.sed import streaming_run
 from soundpost.train.sed.evaluate import evaluate_scenes
 from soundpost.train.sed.recipe import ReadingSettings, load_detection_recipe
@@ -71,11 +70,9 @@ def train_student(arguments: argparse.Namespace, path: Path) -> Outcome:
     )
 
 
-def evaluate_scene_model(arguments: argparse.Namespace) -> Outcome:
+def _evaluate(arguments: argparse.Namespace) -> Outcome:
     """`soundpost evaluate` of a run or a bundle on recordings with times."""
     model = one_model(arguments)
-    refuse(arguments, "recordings with times have --part", "fold")
-    refuse(arguments, "it is for runs of yin2021 and its rows", "audio", "video", "weights")
     given = {name: value for name in _READING if (value := getattr(arguments, name)) is not None}
     result = evaluate_scenes(
         model,
@@ -104,17 +101,16 @@ _AT_RANDOM = (
     "(metadata/train), and it starts at random"
 )
 
+JUDGE = Judge(_evaluate, frozenset({"part", "chosen", *_READING}))
 DETECTION = RunKind(
-    schema=pair_run.SCHEMA,
     takes=frozenset(),
     train=train_pair,
-    evaluate=evaluate_scene_model,
+    evaluate=JUDGE,
     instead={"fold": _AT_RANDOM, "init": _AT_RANDOM},
 )
 STREAMING = RunKind(
-    schema=streaming_run.SCHEMA,
     takes=frozenset({"teacher", "soft_labels"}),
     train=train_student,
-    evaluate=evaluate_scene_model,
+    evaluate=JUDGE,
     instead={"fold": _AT_RANDOM, "init": _AT_RANDOM},
 )

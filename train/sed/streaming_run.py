@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray
-from soundpost.device.files import write_atomically
+from soundpost.train.checkpoint import save_arrays
 from soundpost.train.run import SCORES, SETTINGS, claim, git_revision, schema_of
 from soundpost.train.sed.batches import Batches, check_kinds, in_order
 from soundpost.train.sed.desed import DesedFolder, check_judged, read_desed
@@ -208,9 +207,7 @@ def _save_scores(
     for name, (scenes, scores) in held.items():
         arrays[f"{name}_frames"] = np.stack(scores)
         arrays[f"{name}_paths"] = np.array([s.path.relative_to(folder) for s in scenes], str)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(path, packed.getvalue())
+    save_arrays(path, arrays)
 
 
 def load_streaming_run(folder: Path) -> StreamingRun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from soundpost.device.files import write_atomically
+from soundpost.train.checkpoint import save_arrays
 from soundpost.train.run import SCORES, git_revision
 from soundpost.train.sed.batches import Batches, in_order
 from soundpost.train.sed.desed import check_judged, read_desed
@@ -119,9 +118,7 @@ def train_folder(
         chosen[name] = judge_published(*decided, settings, front_end).figures
         arrays[f"{name}_frames"], arrays[f"{name}_clips"] = frames, clips
         arrays[f"{name}_paths"] = np.array([s.path.relative_to(folder) for s in scenes], str)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    write_atomically(run / SCORES, packed.getvalue())
+    save_arrays(run / SCORES, arrays)
     last = list(held)[-1]
     write_run_report(
         run,

@@ -105,7 +105,7 @@ def test_an_interrupt_leaves_nothing(url, tmp_path, monkeypatch):
     def interrupt(_file):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("soundpost.train.backbones.download.os.fsync", interrupt)
+    monkeypatch.setattr("soundpost.device.files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(url, tmp_path / "w.pth")
     assert left_in(tmp_path) == []

@@ -1,5 +1,6 @@
 import argparse
 import json
+import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,26 @@ def vehicles(tmp_path_factory):
                 soundfile.write(folder / "audio" / f"Y{stem}.wav", samples, RATE)
         write.write_table(folder / f"{part}_set.csv", "".join(rows))
     return folder
+
+
+def _relabelled(folder, copy, part, labels):
+    """A copy of a set in DCASE 2017's layout; labels : of each clip of a part, in their order."""
+    shutil.copytree(folder, copy)
+    table = copy / f"{part}_set.csv"
+    lines = table.read_text().splitlines()
+    head = len(lines) - len(labels)
+    changed = [
+        f'{line.split(",", 3)[0]},{",".join(line.split(",", 3)[1:3])},"{",".join(names)}"'
+        for line, names in zip(lines[head:], labels, strict=True)
+    ]
+    table.write_text("\n".join([*lines[:head], *changed]) + "\n")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def relabelled():
+    """Copies a set with other labels, for tests that a judgement is made on the set it is given."""
+    return _relabelled
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sklearn.metrics import average_precision_score
 
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.features import FrontEnd, log_mel
@@ -38,14 +39,6 @@ from soundpost.train.ours import path_of_ours
 
 CPU = torch.device("cpu")
 BOTH = ('acoustic.features=["log_mel", "vggish"]', "acoustic.vggish.backbone=stub")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +105,12 @@ def test_bands_are_standardised_and_vectors_are_not(run, vehicles):
     )
     mean = student.hear.parts[0].standardise.mean.numpy()
     np.testing.assert_allclose(mean, frames.mean(0), atol=1e-2)
+    # The other part's are as its backbone makes them: nothing in it holds their mean.
+    vector_part = student.hear.parts[1]
+    assert not hasattr(vector_part, "standardise")
+    vectors = torch.randn(2, 3, 128) + 7.0
+    with torch.no_grad():
+        assert not torch.allclose(vector_part(vectors)[0], vector_part(vectors - 7.0)[0])
 
 
 def test_it_is_judged_as_its_report_says(run, tiny, vehicles, capsys):
@@ -119,6 +118,24 @@ def test_it_is_judged_as_its_report_says(run, tiny, vehicles, capsys):
     found = json.loads(capsys.readouterr().out)
     figures = json.loads((run / "figures.json").read_text())["test"]["student"]
     assert found["mean_average_precision"] == pytest.approx(figures["mean_average_precision"])
+
+
+def test_it_is_judged_on_the_set_that_it_is_given(
+    run, tiny, vehicles, relabelled, tmp_path, capsys
+):
+    # Clips that are called otherwise: the same scores against that truth.
+    names = [("Train",), ("Bus",), ("Car", "Train"), ("Car",)] * 2
+    other = relabelled(vehicles, tmp_path / "other", "testing", names)
+    assert tiny.run(EVALUATE, run, "--data", other, "--device", "cpu", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["mean_average_precision"]
+    kept, labels = np.load(run / "scores.npz"), load_tagging_run(run).labels
+    order = [int(clip_id[5:11]) for clip_id in kept["test_student_clips"]]
+    truth = np.array([[label in names[clip] for label in labels] for clip in order])
+    some = truth.any(0)
+    expected = average_precision_score(truth[:, some], kept["test_student_scores"][:, some])
+    assert found == pytest.approx(expected, abs=1e-6)
+    figures = json.loads((run / "figures.json").read_text())["test"]["student"]
+    assert abs(found - figures["mean_average_precision"]) > 0.05
 
 
 def test_it_labels_clips(run, tiny, vehicles, tmp_path):

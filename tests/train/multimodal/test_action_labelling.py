@@ -1,12 +1,11 @@
 """What a run of perez2020 says of a set's clips: soft labels by clip id and seconds."""
 
-import csv
+import hashlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from soundpost.device.errors import InputError, UsageError
@@ -14,6 +13,7 @@ from soundpost.train.backbones.frame_input import crop_frames
 from soundpost.train.backbones.temporal_resnet import spread_frames
 from soundpost.train.commands import TRAIN
 from soundpost.train.datasets.acoustic_actions import read_actions
+from soundpost.train.datasets.command import COMMAND as DATASET
 from soundpost.train.datasets.segments import Folders
 from soundpost.train.multimodal.action_networks import frame_input
 from soundpost.train.multimodal.action_run import load_action_run
@@ -39,14 +39,6 @@ learning_rate = 3e-3
 label_smoothing = 0.0
 report_every = 2
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -121,27 +113,29 @@ def test_a_teacher_that_sees_motion_is_shown_five_of_twelve(train_hums, hums, tm
     np.testing.assert_allclose(said.scores[1], second[0], atol=1e-5)
 
 
-def test_a_deployment_student_learns_from_it(tiny, store, hums, tmp_path):
-    """The sounds of a set in a folder of clips, each called as the set calls it."""
+def test_a_deployment_student_learns_from_it(tiny, store, dualcam_run, hums, tmp_path):
+    """The sounds of a set as a folder of clips, each with the id that the set has for it."""
     clips = tmp_path / "clips"
-    with_names = []
-    for recording in read_actions(hums)[0].recordings:
-        path = clips / recording.id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sound = recording.load_audio(microphones=[1], settings=read_actions(hums)[0].settings)
-        soundfile.write(path, sound[:, 0], 12_288, format="WAV")
-        with_names.append([recording.id, ("hum", "hiss")[recording.action - 1], recording.subject])
-    with (clips / "clips.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["filename", "label", "fold"], *with_names])
+    assert tiny.run(DATASET, "clips", "actions", hums, "--out", clips, "--quiet") == 0
     recipe = tmp_path / "taught.toml"
     recipe.write_text(TAUGHT)
-    run = tmp_path / "run"
-    assert tiny.run(
-        TRAIN, recipe, "--data", clips, "--out", run, "--fold", 2, "--quiet", "--threads", 1,
-        "--device", "cpu", "--soft-labels", store,
-    ) == 0  # fmt: skip
-    settings = json.loads((run / "settings.json").read_text())
-    assert settings["soft_labels"][0]["name"] == "dcn"
+    command = (
+        TRAIN, recipe, "--data", clips, "--fold", 2, "--quiet", "--threads", 1, "--device", "cpu",
+    )  # fmt: skip
+    taught, alone = tmp_path / "taught", tmp_path / "alone"
+    assert tiny.run(*command, "--out", taught, "--soft-labels", store) == 0
+    assert tiny.run(*command, "--out", alone) == 0
+    settings = json.loads((taught / "settings.json").read_text())
+    weights = (dualcam_run / "model.safetensors").read_bytes()
+    assert settings["soft_labels"] == [
+        {"name": "dcn", "sha256": hashlib.sha256(weights).hexdigest()}
+    ]
+    # What the teacher says is part of what is learnt.
+    first, without = (
+        json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+        for run in (taught, alone)
+    )
+    assert abs(first - without) > 1e-4
 
 
 def test_what_a_run_cannot_say(tiny, dualcam_run, hums, vehicles, tmp_path):

@@ -34,14 +34,6 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_figures_are_the_papers(name):
     row = load_action_recipe(RECIPES / f"{name}.toml", [])
@@ -279,6 +271,12 @@ def test_refuses_together(recipe, changes, message):
 def test_teachers_are_checked(train_hums, dualcam_run, tmp_path):
     with pytest.raises(UsageError, match="--teacher RUN is missing: give a run of its teacher"):
         train_hums("perez2020_hearnet_dualcamnet", tmp_path / "a")
+    # A teacher that was split otherwise has learnt from what this student is judged on.
+    for change in ("training.seed=7", "data.location=1", "data.split_by=recording"):
+        with pytest.raises(UsageError, match=r"holds out other clips .*training\.seed"):
+            train_hums(
+                "perez2020_hearnet_dualcamnet", tmp_path / "c", change, "--teacher", dualcam_run
+            )
     with pytest.raises(UsageError, match="--teacher RUN is for students"):
         train_hums("perez2020_dualcamnet", tmp_path / "b", "--teacher", dualcam_run)
     with pytest.raises(InputError, match=r"location 7 has no parts; expected one of 1, 2"):

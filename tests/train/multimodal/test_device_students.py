@@ -45,14 +45,6 @@ def clips(n=3, n_frames=130, seed=0):
     return torch.randn(n, n_frames, 64, generator=g) - 3.0
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=["mobilenet_v2", "streaming"])
 def student(request):
     return request.param

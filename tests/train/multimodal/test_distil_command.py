@@ -39,14 +39,6 @@ report_every = 3
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def clips(tiny, tmp_path_factory):
     """A folder with clips.csv: cars and trains in two folds; one clip is longer than the others."""

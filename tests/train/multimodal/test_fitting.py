@@ -1,7 +1,9 @@
 """One loop for every method: it learns, and a kill leaves no trace in what comes out."""
 
+import contextlib
 import importlib.util
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -22,14 +24,6 @@ PROGRAM = Path(__file__).with_name("small_tagging.py")
 _specification = importlib.util.spec_from_file_location("small_tagging", PROGRAM)
 small = importlib.util.module_from_spec(_specification)
 _specification.loader.exec_module(small)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def lines_of(run):
@@ -134,6 +128,58 @@ def test_a_rate_that_depends_on_what_was_judged_is_the_same_after_a_stop(tmp_pat
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+# Two stages of three epochs. By what is judged the teacher is best after its second epoch, the
+# student after its first and, as well, after its third; once it is no number.
+JUDGED = {"teacher": (0.1, 0.5, 0.2), "student": (0.7, math.nan, 0.7)}
+
+
+def fit_best(run, source=None):
+    """The method that is left, and what it was each time that it was judged, by epoch."""
+    run.mkdir(exist_ok=True)
+    settings = replace(small.FIT, report_every=1, keep="best")
+    method, seen = small.new_method("distillation"), {}
+
+    def judge(stage):
+        epoch = len(lines_of(run))
+        seen[epoch] = {name: value.clone() for name, value in method.state_dict().items()}
+        return {f"{stage.name}_map": JUDGED[stage.name][epoch % 3]}
+
+    best_by = settings.best_by("{}_map", validated=True)
+    source, device = source or small.Clips(), torch.device("cpu")
+    fit_method(method, source, settings, run, device, judge=judge, best_by=best_by, quiet=True)
+    return method.state_dict(), seen
+
+
+def test_the_best_of_each_stage_is_kept_and_the_next_begins_with_it(tmp_path):
+    left, seen = fit_best(tmp_path / "whole")
+    kept = [line.get("kept_epoch") for line in lines_of(tmp_path / "whole")]
+    assert kept == [None, None, 1, None, None, 3]
+    assert sorted(seen) == [0, 1, 2, 3, 4, 5]
+    for name, value in left.items():
+        expected = seen[1] if name.startswith("teacher.") else seen[3]
+        assert torch.equal(value, expected[name]), name
+        if name.startswith("teacher."):
+            assert torch.equal(seen[4][name], value), name
+    assert any(not torch.equal(seen[5][name], seen[3][name]) for name in seen[3])
+    for after in (5, 4, 3, 4):
+        with contextlib.suppress(KeyboardInterrupt):
+            fit_best(tmp_path / "stopped", Stopping(after))
+    again, _ = fit_best(tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    for name, value in left.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_what_is_kept_is_chosen_on_clips_that_nothing_is_judged_on():
+    settings = FitSettings(keep="best")
+    settings.check("here")
+    with pytest.raises(ConfigError, match=r"needs clips to choose by .*data\.validation"):
+        settings.best_by("{}_map", validated=False)
+    assert FitSettings().best_by("{}_map", validated=False) is None
+    with pytest.raises(ConfigError, match=r"here: training\.keep is first; expected last or best"):
+        FitSettings(keep="first").check("here")
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_run(tmp_path):

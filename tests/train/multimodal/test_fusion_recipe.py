@@ -77,7 +77,7 @@ def test_a_run_that_sees_is_found_again_from_anywhere(tmp_path, monkeypatch):
         ('data.test=["validation"]', "data.test is ['validation']; expected no validation among"),
         ('data.needs=["video"]', "data.needs is ['video']; expected audio"),
         ("data.validation_share=0.6", "data.validation_share is 0.6; expected above 0, up to 0.5"),
-        ("data.seconds=0", "data.seconds is 0.0; expected a hop"),
+        ("data.seconds=0.001", "data.seconds is 0.001; expected a hop"),
         ("model.time_pools=[5, 4]", "model.time_pools is [5, 4]; expected 3 numbers of 1 or more"),
         ("model.kernel=4", "model.kernel is 4; expected odd"),
         ("visual.key_frames=0", "visual.key_frames is 0; expected at least 1"),

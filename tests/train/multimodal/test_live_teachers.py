@@ -137,9 +137,8 @@ def teacher(tone_clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
     out = folder / "teacher"
     done = train(written(folder, "audio_cnn", 12), tone_clips, out, check=True)
-    assert f"next: soundpost train esc50_taught --data {tone_clips} --live-teacher {out}" in (
-        done.stdout
-    )
+    following = f"esc50_taught --data {tone_clips} --fold 4 --live-teacher {out}"
+    assert f"next: soundpost train {following}" in done.stdout
     return out
 
 
@@ -168,6 +167,21 @@ def test_begun_with_another_teacher_it_is_refused(taught, tone_clips):
     done = train(recipe, tone_clips, out, "--live-teacher", str(out))
     assert done.returncode == 2
     assert "holds a run with another live_teachers" in done.stderr
+
+
+def test_a_teacher_that_has_learnt_from_the_fold_to_be_judged_on_is_refused(
+    taught, teacher, tone_clips, tmp_path
+):
+    command = [
+        sys.executable, "-m", "soundpost.device", "train", str(taught[0]), "--data",
+        str(tone_clips), "--out", str(tmp_path / "out"), "--quiet", "--threads", "1",
+        "--live-teacher", str(teacher), "--fold", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 3
+    assert "has learnt from fold 1, which is held out here" in done.stderr
+    assert "train it with --fold 1" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_soft_labels_beside_it_are_refused(taught, teacher, tone_clips, tmp_path):

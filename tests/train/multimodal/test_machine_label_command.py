@@ -27,14 +27,6 @@ from soundpost.train.multimodal.soft_labelling import open_labeller
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def things(tmp_path_factory):
     """Names of what the stub sees."""

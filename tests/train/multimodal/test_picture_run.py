@@ -143,6 +143,13 @@ def test_its_folder_stands_as_a_backbone(tiny, eye, vehicles, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_it_is_not_judged_on_clips(tiny, eye, vehicles):
+    with pytest.raises(
+        UsageError, match=r"runs of this kind are not judged on clips; its report\.md says"
+    ):
+        tiny.run(EVALUATE, eye, "--data", vehicles)
+
+
 def test_what_cannot_be_used_says_so(tiny, pictures, eye, tmp_path):
     with pytest.raises(InputError, match="is not a run folder"):
         load_picture_run(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from soundpost.device.errors import ConfigError
 from soundpost.train.multimodal.mutual import MutualSettings
 from soundpost.train.multimodal.tagging_recipe import (
+    is_run,
     load_tagging_recipe,
     tagging_recipe_from_dict,
 )
@@ -70,6 +71,21 @@ def test_the_best_row_of_table_6():
     published = recipe("yin2021").published
     at_a_quarter = [published[f"dcase2017_{name}"] for name in ("precision", "recall", "f1")]
     assert at_a_quarter == [0.577, 0.642, 0.608]
+
+
+def test_a_folder_called_like_a_published_network_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vgg16").mkdir()
+    (tmp_path / "eye").mkdir()
+    assert not is_run("vgg16")
+    assert not is_run("stub")
+    assert is_run("eye")
+    assert is_run("runs/eye")
+    # Elsewhere, by where the run noted that it lies.
+    monkeypatch.chdir("/")
+    assert not is_run("eye")
+    assert is_run("eye", str(tmp_path / "eye"))
+    assert not is_run("vgg16", str(tmp_path / "eye"))
 
 
 def test_all_rows_are_trained_alike():

@@ -14,14 +14,6 @@ from soundpost.train.multimodal.mutual_networks import Inputs
 from soundpost.train.multimodal.tagging_run import load_tagging_run
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def train(tiny, vehicles):
     def run(recipe, out, *more, data=vehicles):
@@ -150,6 +142,10 @@ def test_a_trained_teacher_need_not_learn_again(train, tmp_path, capsys):
         train("yin2021", tmp_path / "no", "--teacher", teacher)
     with pytest.raises(UsageError, match=r"its model is .*, expected .*yin2021_fusion"):
         train("yin2021_distillation", tmp_path / "no", "model.width=0.5", "--teacher", teacher)
+    # It has learnt from what this student is to be judged on.
+    turned = ('data.train=["testing"]', 'data.test=["training"]', "data.problems=skip")
+    with pytest.raises(UsageError, match=r"its training clips is .*yin2021_fusion"):
+        train("yin2021_distillation", tmp_path / "no", *turned, "--teacher", teacher)
 
 
 def test_plain_students_take_no_pictures(train, tmp_path):
@@ -240,7 +236,7 @@ def test_options_of_other_recipes_are_refused(train, tmp_path, tiny, yin_run, ve
         train("yin2021", tmp_path / "run", "--soft-labels", tmp_path)
     with pytest.raises(UsageError, match="its recipe has no validation clips"):
         tiny.run(EVALUATE, yin_run, "--data", vehicles, "--part", "validation", "--device", "cpu")
-    with pytest.raises(UsageError, match=r"--fold: is not used for .*runs of yin2021 have --part"):
+    with pytest.raises(UsageError, match=r"--fold: is not used for .*it is for clip students"):
         tiny.run(EVALUATE, yin_run, "--data", vehicles, "--fold", 1)
 
 

@@ -95,24 +95,24 @@ def test_a_batch_follows_from_seed_epoch_and_number(training):
     clips = np.arange(16)
     batches = TaggingBatches(training, clips, 5, seed=3, see=False)
     assert (batches.n_batches, batches.batch_size) == (3, 5)
-    asked = {(e, n): batches.numbers(e, n).tolist() for e in range(4) for n in range(3)}
+    asked = {(e, n): batches.order.batch(e, n).tolist() for e in range(4) for n in range(3)}
     # In any order, in a process of its own.
     again = TaggingBatches(training, clips, 5, seed=3, see=False)
     for (epoch, number), numbers in reversed(asked.items()):
-        assert again.numbers(epoch, number).tolist() == numbers
+        assert again.order.batch(epoch, number).tolist() == numbers
     for epoch in range(4):
         assert len({clip for number in range(3) for clip in asked[epoch, number]}) == 15
     assert asked[0, 0] != asked[1, 0]
     other = TaggingBatches(training, clips, 5, seed=4, see=False)
-    assert other.numbers(0, 0).tolist() != asked[0, 0]
+    assert other.order.batch(0, 0).tolist() != asked[0, 0]
 
 
 def test_few_clips_are_one_batch(training):
     batches = TaggingBatches(training, np.array([1, 2, 5]), 32, seed=0, see=True)
     assert (batches.n_batches, batches.batch_size) == (1, 3)
-    assert sorted(batches.numbers(7, 0).tolist()) == [1, 2, 5]
+    assert sorted(batches.order.batch(7, 0).tolist()) == [1, 2, 5]
     torch.testing.assert_close(
-        batches.batch(7, 0).targets, torch.from_numpy(training.targets[batches.numbers(7, 0)])
+        batches.batch(7, 0).targets, torch.from_numpy(training.targets[batches.order.batch(7, 0)])
     )
     with pytest.raises(InputError, match="1 clips; expected two or more"):
         TaggingBatches(training, np.array([1]), 32, seed=0, see=True)

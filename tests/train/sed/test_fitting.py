@@ -25,14 +25,6 @@ PROGRAM = Path(__file__).with_name("synthetic.py")
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def lines_of(run):
     """Lines of metrics.jsonl without the speed, which no two runs share."""
     path = run / "metrics.jsonl"

@@ -44,14 +44,6 @@ def tone_pair():
     return module
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def scene(name, labelling, tags=(), seconds=1.0):
     events = (Event("cat", 0.2, 0.6),) if labelling == "strong" else ()
     path = FOLDER / "audio" / name

@@ -36,14 +36,6 @@ def tone_pair():
     return module
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # --- what the teacher says ------------------------------------------------------------------------
 
 LABELS = ("cat", "dog")
