@@ -17,18 +17,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import scipy.fft
+import scipy.linalg.blas
 from numpy.typing import NDArray
 
 from soundpost.device.array.beamforming import (
     Beamformer,
     ComplexArray,
     FloatArray,
-    SteeredBeamformer,
     arrival_delays,
     snapshot_spectra,
     speed_of_sound_m_s,
 )
 from soundpost.device.array.fast_path import SeparableBeamformer, separable
+from soundpost.device.array.general_path import SteeredBeamformer
 from soundpost.device.array.geometry import ArrayGeometry, ImageGrid
 from soundpost.device.array.mfcc import MelSettings, log_mel, mel_filters, mfcc_matrix
 from soundpost.device.audio import to_float
@@ -87,7 +89,8 @@ class ImageSettings:
                 f"acoustic image: temperature_c {self.temperature_c:g}; expected {coldest:g} to "
                 f"{hottest:g} degrees Celsius"
             )
-        if not len(self.band):
+        finite = math.isfinite(self.band_low_hz) and math.isfinite(self.band_high_hz)
+        if not finite or not len(self.band):
             raise InputError(
                 f"acoustic image: band {self.band_low_hz:g} to {self.band_high_hz:g} Hz; expected "
                 f"one with a bin in it, which are {self.bin_hz:g} Hz apart up to "
@@ -214,6 +217,24 @@ class AcousticImager:
                 power[frames, :, bins.start : bins.stop] = values.transpose(2, 1, 0)
         return power.reshape(len(samples), self.grid.rows, self.grid.columns, n_bins)
 
+    def corrected(self, samples: FloatArray) -> FloatArray:
+        """Sound of the living microphones as it would be without what gains undo.
+
+        samples : (n_samples, n_mics)
+
+        Returns (n_samples, n_living) float32. Gains of each bin are read between the bins.
+        """
+        weights = self._weights * np.float32(len(self.mics))
+        spectra = scipy.fft.rfft(samples[:, self.mics], axis=0)
+        places = np.linspace(0, self.settings.n_bins, len(spectra))
+        bins = np.arange(self.settings.n_bins)
+        for spectrum, weight in zip(spectra.T, weights.T, strict=True):
+            spectrum *= np.interp(places, bins, weight.real) + 1j * np.interp(
+                places, bins, weight.imag
+            )
+        corrected: FloatArray = scipy.fft.irfft(spectra, len(samples), axis=0)
+        return corrected.astype(np.float32)
+
     def _checked(self, snapshots: NDArray[Any]) -> FloatArray:
         expected = (self.geometry.n_mics, self.settings.snapshot_length)
         if snapshots.ndim != 3 or snapshots.shape[1:] != expected:
@@ -229,10 +250,10 @@ class AcousticImager:
         for first in range(0, len(samples), _BATCH_FRAMES):
             frames = slice(first, min(first + _BATCH_FRAMES, len(samples)))
             some = samples[frames] if everyone else samples[frames, self.mics]
-            if not np.isfinite(some).all():
+            spectra = snapshot_spectra(some, self._window, self._weights)
+            # One sample that is no number makes none of all bins, and the first is soon looked at.
+            if not np.isfinite(spectra[0]).all():
                 raise InputError(_not_finite(some, first, self.mics))
-            spectra = snapshot_spectra(some, self._window)
-            spectra *= self._weights[:, :, None]
             yield frames, spectra
 
     def _power(self, spectra: ComplexArray, bins: range) -> Iterator[tuple[range, FloatArray]]:
@@ -254,48 +275,51 @@ class AcousticImager:
         n_pixels, n_filters = self.grid.n_pixels, len(self._filters)
         band = np.empty((len(samples) if energy else 0, n_pixels), np.float32)
         filtered = np.empty((len(samples) if mel else 0, n_pixels, n_filters), np.float32)
-        bins, wanted = self._bins(energy=energy, mel=mel), self.settings.band
+        weights = self._sum_weights(energy=energy, mel=mel)
+        used = np.flatnonzero(weights.any(axis=0))
         for frames, spectra in self._batches(samples):
-            n_values = n_pixels * spectra.shape[2]
-            of_band = np.zeros(n_values if energy else 0, np.float32)
-            of_filters = np.zeros((n_filters, n_values if mel else 0), np.float32)
-            for some, values in self._power(spectra, bins):
-                flat = values.reshape(len(some), n_values)
-                if mel:
-                    self._add_filters(of_filters, some, flat)
-                if energy:
-                    low = max(some.start, wanted.start) - some.start
-                    high = min(some.stop, wanted.stop) - some.start
-                    if low < high:
-                        of_band += np.ones(high - low, np.float32) @ flat[low:high]
+            sums = np.zeros((len(weights), n_pixels * spectra.shape[2]), np.float32)
+            for some, values in self._power(spectra, range(int(used[0]), int(used[-1]) + 1)):
+                flat = values.reshape(len(some), -1)
+                _add_weighted(sums, weights[:, some.start : some.stop], flat)
+            shaped = sums.reshape(len(weights), n_pixels, -1)
             if energy:
-                band[frames] = of_band.reshape(n_pixels, -1).T
+                band[frames] = shaped[-1].T
             if mel:
-                shaped = of_filters.reshape(n_filters, n_pixels, -1)
-                filtered[frames] = shaped.transpose(2, 1, 0)
+                filtered[frames] = shaped[:n_filters].transpose(2, 1, 0)
         shape = (-1, self.grid.rows, self.grid.columns)
         return band.reshape(shape), filtered.reshape(*shape, n_filters)
 
-    def _bins(self, *, energy: bool, mel: bool) -> range:
-        """Bins that are needed."""
-        used = np.flatnonzero(self._filters.any(axis=0)) if mel else np.array([], int)
-        if energy:
-            used = np.union1d(used, self.settings.band)
-        return range(int(used[0]), int(used[-1]) + 1)
-
-    def _add_filters(self, sums: FloatArray, bins: range, power: FloatArray) -> None:
-        weights = self._filters[:, bins.start : bins.stop]
-        # Few filters hold these bins, and they are neighbours.
-        held = np.flatnonzero(weights.any(axis=1))
-        if len(held):
-            some = slice(held[0], held[-1] + 1)
-            sums[some] += weights[some] @ power
+    def _sum_weights(self, *, energy: bool, mel: bool) -> FloatArray:
+        """What each bin counts in each sum: those of the filters, and last that of the band."""
+        band = np.zeros((1, self.settings.n_bins), np.float32)
+        band[:, self.settings.band] = 1.0
+        rows: FloatArray = np.concatenate(
+            [self._filters[: mel * len(self._filters)], band[:energy]]
+        )
+        return rows
 
     def _cepstra(self, energies: FloatArray) -> FloatArray:
         mel = self.settings.mel
         pixels = log_mel(energies.reshape(-1, mel.n_filters), mel)
         coefficients: FloatArray = pixels @ mfcc_matrix(mel).T
         return coefficients.reshape(*energies.shape[:3], mel.n_coefficients)
+
+
+def _add_weighted(sums: FloatArray, weights: FloatArray, values: FloatArray) -> None:
+    """sums += weights @ values, in one pass over the values for each run of rows.
+
+    sums : (n_sums, n), weights : (n_sums, n_bins), values : (n_bins, n)
+    """
+    # Few filters hold some neighbouring bins, and they are neighbours; the band stands apart.
+    held = np.flatnonzero(weights.any(axis=1))
+    for rows in np.split(held, np.flatnonzero(np.diff(held) > 1) + 1):
+        if len(rows):
+            some = sums[rows[0] : rows[-1] + 1]
+            # Transposed it is as Fortran has it, and BLAS adds to what is there.
+            scipy.linalg.blas.sgemm(
+                1.0, values.T, weights[rows].T, beta=1.0, c=some.T, overwrite_c=True
+            )
 
 
 def cut_snapshots(samples: FloatArray, length: int = 1_024) -> FloatArray:
@@ -331,7 +355,10 @@ def _living(geometry: ArrayGeometry, dead: Collection[int]) -> NDArray[np.intp]:
 
 
 def _not_finite(samples: FloatArray, first: int, mics: NDArray[np.intp]) -> str:
-    frame, mic, _ = np.argwhere(~np.isfinite(samples))[0]
+    strange = np.argwhere(~np.isfinite(samples))
+    if not len(strange):
+        return f"snapshot {first}: samples too large to be summed; expected full scale ±1.0"
+    frame, mic, _ = strange[0]
     return (
         f"snapshot {first + int(frame)}: microphone {mics[mic]} has a sample that is not a number; "
         "name it as dead, or repair the recording"

@@ -8,9 +8,8 @@ I of Sarradj, "Three-dimensional acoustic source mapping with different beamform
 formulations", 2012): nearby, where one microphone hears a source louder than another, the beam is
 the mean of both.
 
-A table of all steering vectors would be 906 MB for 128 microphones, 1,728 pixels and 512 bins, and
-reading it costs more than the products. Steering vectors of the next bin are made from the last by
-one complex product instead, and every 32 bins taken anew from a table made in float64.
+Two beamformers make them, one for any array and grid (`general_path`), one for a plane array and
+plane waves (`fast_path`).
 
 Spectra lie as [bins, microphones, frames] complex64. Run with one BLAS thread, and several batches
 or ranges of bins in threads of your own where cores are free: nothing here keeps state between
@@ -33,12 +32,12 @@ from soundpost.device.errors import InputError
 FloatArray = NDArray[np.float32]
 ComplexArray = NDArray[np.complex64]
 
-# Errors of the recurrence grow by at most 6e-8 a bin; 32 bins leave 1e-6 of the peak.
-_ANCHOR_BINS = 32
 # Bins whose power is handed on at once: so many that what is made of it costs little for each, and
 # so few that it stays in the cache.
 _BLOCK_VALUES = 96
 _MIN_BLOCK, _MAX_BLOCK = 4, 32
+# 0.5 MB of 1,024 samples
+_SPECTRA_AT_ONCE = 128
 
 
 def speed_of_sound_m_s(temperature_c: float) -> float:
@@ -109,13 +108,16 @@ def steering_vectors(delays_s: Floats, frequencies_hz: Floats) -> NDArray[np.com
     return vectors
 
 
-def snapshot_spectra(snapshots: FloatArray, window: FloatArray) -> ComplexArray:
+def snapshot_spectra(
+    snapshots: FloatArray, window: FloatArray, weights: ComplexArray | None = None
+) -> ComplexArray:
     """Spectra of snapshots, ordered as the beamformers read them.
 
     Parameters
     ----------
     snapshots : (n_frames, n_mics, n_samples) float32, full scale ±1.0
     window : (n_samples,)
+    weights : (n_samples / 2, n_mics) what they are multiplied by; None: nothing
 
     Returns
     -------
@@ -123,10 +125,16 @@ def snapshot_spectra(snapshots: FloatArray, window: FloatArray) -> ComplexArray:
     """
     n_frames, n_mics, n_samples = snapshots.shape
     spectra = np.empty((n_samples // 2, n_mics, n_frames), np.complex64)
-    for mic in range(n_mics):
-        # A microphone at a time, whose spectra the cache holds until they are put in order.
-        spectrum = scipy.fft.rfft(snapshots[:, mic] * window)
-        spectra[:, mic] = spectrum[:, : n_samples // 2].T
+    # Some microphones at a time, whose spectra the cache holds until they are put in order.
+    step = max(_SPECTRA_AT_ONCE // max(n_frames, 1), 1)
+    for first in range(0, n_mics, step):
+        some = slice(first, first + step)
+        spectrum = scipy.fft.rfft(snapshots[:, some] * window)
+        ordered = spectrum[..., : n_samples // 2].transpose(2, 1, 0)
+        if weights is None:
+            spectra[:, some] = ordered
+        else:
+            np.multiply(ordered, weights[:, some, None], out=spectra[:, some])
     return spectra
 
 
@@ -154,87 +162,12 @@ class Beamformer(Protocol):
         ...
 
 
-class SteeredBeamformer:
-    """Beams of any pixels by any array, near or far.
-
-    Parameters
-    ----------
-    delays_s : (n_pixels, n_mics) of `arrival_delays`
-    bin_hz : distance of the bins
-    n_bins : bins from 0 Hz on
-
-    Memory: 1/32 of the table of all steering vectors.
-    """
-
-    def __init__(self, delays_s: Floats, bin_hz: float, n_bins: int) -> None:
-        delays_s = np.ascontiguousarray(delays_s)
-        anchors_hz = np.arange(0, n_bins, _ANCHOR_BINS) * bin_hz
-        self._anchors = np.stack(
-            [steering_vectors(delays_s, one)[0].astype(np.complex64) for one in anchors_hz[:, None]]
-        )
-        self._step = steering_vectors(delays_s, np.array([bin_hz]))[0].astype(np.complex64)
-        self.n_bins = n_bins
-
-    def beams(self, spectra: ComplexArray, bins: range) -> Iterator[tuple[int, ComplexArray]]:
-        """Spectra of the beams, bin by bin.
-
-        Parameters
-        ----------
-        spectra : (n_bins, n_mics, n_frames), with gains and 1 / n_mics in it
-        bins : those wanted, one after the other
-
-        Yields
-        ------
-        bin, (n_pixels, n_frames) complex64
-            The array is written over for the next one.
-        """
-        check_spectra(spectra, self._step.shape[1], self.n_bins)
-        n_mics, n_frames = spectra.shape[1:]
-        steering = np.empty_like(self._step)
-        beams = np.empty((len(steering), n_frames), np.complex64)
-        # Real products are faster than complex ones: (a + jb) x = a x + b jx, where a and b are
-        # neighbours in memory, and so are the real and imaginary parts of x and of the sum.
-        turned = np.empty((n_mics, 2, n_frames), np.complex64)
-        real_steering = steering.view(np.float32)
-        real_beams = beams.view(np.float32)
-        real_turned = turned.view(np.float32).reshape(2 * n_mics, 2 * n_frames)
-        for index in range(bins.start - bins.start % _ANCHOR_BINS, bins.stop):
-            if index % _ANCHOR_BINS == 0:
-                np.copyto(steering, self._anchors[index // _ANCHOR_BINS])
-            else:
-                np.multiply(steering, self._step, out=steering)
-            if index < bins.start:
-                continue
-            if n_frames == 1:
-                # Alone, a product by a vector, which reads the steering vectors once.
-                np.matmul(steering, spectra[index], out=beams)
-            else:
-                turned[:, 0] = spectra[index]
-                np.multiply(spectra[index], 1j, out=turned[:, 1])
-                np.matmul(real_steering, real_turned, out=real_beams)
-            yield index, beams
-
-    def power(self, spectra: ComplexArray, bins: range) -> Iterator[tuple[range, FloatArray]]:
-        """Squared magnitude of the beams: see `Beamformer`."""
-        n_frames = spectra.shape[2]
-        length = bins_per_block(n_frames)
-        block = np.empty((length, len(self._step), n_frames), np.float32)
-        first = bins.start
-        for index, beams in self.beams(spectra, bins):
-            squared_magnitude(beams.view(np.float32), out=block[index - first])
-            if index + 1 - first == length or index + 1 == bins.stop:
-                yield range(first, index + 1), block[: index + 1 - first]
-                first = index + 1
-
-
-def squared_magnitude(values: FloatArray, out: FloatArray) -> None:
-    """Squared magnitude of complex numbers, which are lost.
-
-    values : (..., 2 n) real and imaginary parts in turn
-    out : (..., n)
-    """
-    np.multiply(values, values, out=values)
-    np.add(values[..., ::2], values[..., 1::2], out=out)
+def squared_magnitude(values: ComplexArray, out: FloatArray) -> None:
+    """Squared magnitude of complex numbers, of the same shape."""
+    # NumPy takes magnitudes apart by vector instructions, and strided parts one by one: half the
+    # time of the sum of two squares.
+    np.abs(values, out=out)
+    np.square(out, out=out)
 
 
 def check_spectra(spectra: ComplexArray, n_mics: int, n_bins: int) -> None:

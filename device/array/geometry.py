@@ -241,6 +241,14 @@ class ImageGrid:
         return (row, column) if inside else None
 
 
+def direction_in_words(direction: Floats, decimals: int = 0) -> str:
+    """A direction (x, y, z) as a person says it: "20° left, 4° up"."""
+    x, y, z = direction
+    right, up = np.degrees(np.arctan2([x, y], z))
+    across, along = "right" if right >= 0 else "left", "up" if up >= 0 else "down"
+    return f"{abs(right):.{decimals}f}° {across}, {abs(up):.{decimals}f}° {along}"
+
+
 def _cells(count: int) -> Floats:
     """Middles of so many equal cells from -1 to 1, exactly symmetric."""
     return (np.arange(count) * 2 + 1 - count) / count

@@ -26,11 +26,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from soundpost.device.array.acoular_xml import read_plain_xml
 from soundpost.device.array.geometry import ArrayGeometry, Floats, ImageGrid
 from soundpost.device.errors import InputError
 from soundpost.device.files import write_atomically
@@ -188,16 +188,7 @@ def read_acoular_xml(path: Path) -> ArrayGeometry:
 
     Raises InputError naming the file and the microphone.
     """
-    raw = _read(path)
-    # Acoular writes neither, and an entity can stand for more text than there is memory.
-    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-        raise InputError(f"{path}: has a document type or an entity; expected a plain <MicArray>")
-    try:
-        root = ElementTree.fromstring(raw)
-    except ElementTree.ParseError as error:
-        raise InputError(f"{path}: is not XML: {error}; export it from Acoular again") from error
-    if root.tag != "MicArray":
-        raise InputError(f"{path}: is a <{root.tag}>; expected a <MicArray> as Acoular writes it")
+    root = read_plain_xml(path, "MicArray")
     positions = []
     for number, element in enumerate(root.iter("pos")):
         try:

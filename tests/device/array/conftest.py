@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from soundpost.device.array.beamforming import SteeredBeamformer, arrival_delays, speed_of_sound_m_s
+from soundpost.device.array.beamforming import arrival_delays, speed_of_sound_m_s
 from soundpost.device.array.fast_path import SeparableBeamformer
+from soundpost.device.array.general_path import SteeredBeamformer
 from soundpost.device.array.geometry import ImageGrid, vogel_spiral
 
 SOUND_M_S = speed_of_sound_m_s(20.0)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from soundpost.device.array.beamforming import (
-    SteeredBeamformer,
     arrival_delays,
     bins_per_block,
     point_delays,
@@ -12,6 +11,7 @@ from soundpost.device.array.beamforming import (
     speed_of_sound_m_s,
     steering_vectors,
 )
+from soundpost.device.array.general_path import SteeredBeamformer
 from soundpost.device.array.geometry import ArrayGeometry, ImageGrid, vogel_spiral
 from soundpost.device.errors import InputError
 
@@ -246,19 +246,6 @@ def test_frames_and_ranges_of_bins_change_no_value(image_beams, n_frames):
         assert np.abs(found - expected).max() < 1e-5 * expected.max()
         if isinstance(image_beams, SteeredBeamformer):
             assert [index for index, _ in image_beams.beams(alone, some)] == list(some)
-
-
-def test_phases_stay_exact_from_bin_to_bin():
-    # Each pixel here is one microphone's delay, of up to 1 ms, and its beam the phase itself.
-    delays_s = np.random.default_rng(6).uniform(-1e-3, 1e-3, (2_000, 1))
-    beams = SteeredBeamformer(delays_s, 12.0, 512)
-    ones = np.ones((512, 1, 2), np.complex64)
-    worst = [
-        np.abs(found[:, 0] - np.exp(2j * np.pi * 12.0 * index * delays_s[:, 0])).max()
-        for index, found in beams.beams(ones, range(512))
-    ]
-    # 6e-8 for each of at most 31 products
-    assert max(worst) < 31 * 6e-8 + 1e-7
 
 
 def test_blocks_are_as_long_as_was_measured_to_be_best():

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from soundpost.device.array.beamforming import SteeredBeamformer, arrival_delays, snapshot_spectra
+from soundpost.device.array.beamforming import arrival_delays, snapshot_spectra
 from soundpost.device.array.delay_and_sum import delay_and_sum, fractional_advance
 from soundpost.device.array.fast_path import SeparableBeamformer
+from soundpost.device.array.general_path import SteeredBeamformer
 from soundpost.device.array.geometry import ImageGrid, vogel_spiral
 from soundpost.device.errors import InputError
 

@@ -169,6 +169,7 @@ def test_acoular_reads_what_is_written(tmp_path):
     [
         ("<MicArray", "<!DOCTYPE a><MicArray", "document type or an entity"),
         ("</MicArray>", "", "is not XML"),
+        ('encoding="utf-8"', 'encoding="foo"', "is not XML"),
         ("MicArray", "Calib", "is a <Calib>; expected a <MicArray>"),
         ('x="-0.02"', 'x="left"', "<pos> 1: found"),
         ('x="-0.02"', "", "<pos> 1: found"),
@@ -199,3 +200,11 @@ def test_the_positions_of_a_real_array_of_128_are_an_array(tmp_path):
     write_acoular_xml(tmp_path / "array.xml", array.geometry)
     assert read_array(tmp_path / "array.json") == array
     assert read_acoular_xml(tmp_path / "array.xml") == array.geometry
+
+
+def test_an_entity_does_not_hide_in_another_encoding(tmp_path):
+    path = tmp_path / "array.xml"
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "0.1">]><MicArray/>'
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(InputError, match=r"array\.xml: is not UTF-8; expected a <MicArray>"):
+        read_acoular_xml(path)

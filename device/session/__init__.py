@@ -1,0 +1,1 @@
+"""Recorded sessions: sound of all microphones and a camera's pictures on one timeline."""
