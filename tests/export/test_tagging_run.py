@@ -80,14 +80,6 @@ def run_command(command: Command, *arguments: object) -> int:
     return command.run(parse([str(argument) for argument in arguments]))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def vehicles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DCASE 2017 task 4 as published: videos to learn from, sounds to choose by and to judge on."""

@@ -36,14 +36,14 @@ def can_mount(folder: Path) -> bool:
 class Disk:
     """One sensor's; `outbox` is the file on it."""
 
-    def __init__(self, folder: Path, *, mounted: bool) -> None:
+    def __init__(self, folder: Path, *, mounted: bool, image_mb: int = IMAGE_MB) -> None:
         self._mounted = mounted
         self._image = folder / "image"
         self._state = folder / "state"
         self._state.mkdir(parents=True)
         if mounted:
             with self._image.open("wb") as file:
-                file.truncate(IMAGE_MB * 1_000_000)
+                file.truncate(image_mb * 1_000_000)
             _run("mkfs.ext4", "-q", "-F", "-J", "size=4", str(self._image))
             self._mount()
         self.outbox = self._state / "outbox.sqlite3"

@@ -1,0 +1,1 @@
+"""Newer models from a signed repository: which one, fetched how, kept where."""

@@ -1,0 +1,28 @@
+"""How much sound several sources have heard, which hear at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from soundpost.device.updates.live_sensor import Tally
+
+
+class HeardSound:
+    """Adds up what tallies have come to have heard from look to look.
+
+    A source that is opened again, and a model that is heard with anew, count from 0.
+    """
+
+    def __init__(self) -> None:
+        self._by_source: dict[str, float] = {}
+
+    def more_s(self, tallies: Sequence[Tally]) -> float:
+        """Seconds since the last look, of the source that has heard most since then."""
+        most_s = 0.0
+        for tally in tallies:
+            before_s = self._by_source.get(tally.source, 0.0)
+            if tally.heard_s < before_s:
+                before_s = 0.0
+            most_s = max(most_s, tally.heard_s - before_s)
+            self._by_source[tally.source] = tally.heard_s
+        return most_s

@@ -1,0 +1,1 @@
+"""The signed repository that devices fetch their models from: keys, contents, publication."""
