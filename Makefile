@@ -19,9 +19,9 @@ FOLDERS := device firmware_bridge calibration train export
 PIP := -m pip install --disable-pip-version-check --constraint constraints.txt
 # What an installation depends on: a change here, and only here, installs again.
 PINS := pyproject.toml constraints.txt
-EVERYTHING := .[device,clips,metrics,tflite,array,train,export,dev]
+EVERYTHING := .[device,clips,metrics,tflite,array,updates,train,export,dev]
 # What tests/device needs beside the device extra when it is tested alone.
-ALONE_TESTS := pytest pytest-timeout pytest-xdist hypothesis jsonschema trustme pyte
+ALONE_TESTS := pytest pytest-timeout pytest-xdist hypothesis jsonschema trustme pyte jinja2
 JUNIT := build/junit
 # Most tests wait for a process, a broker or a sound server: several files at once, also on two cores.
 TEST_JOBS ?= 4
@@ -61,7 +61,7 @@ $(VENV)/.everything: $(PINS) | $(VENV)/.made
 	  echo full > $(VENV)/.holds; \
 	else \
 	  echo 'No Python 3.11 here, which tflite-runtime and onnx2tf need: installing the device and dev extras, testing the device only.'; \
-	  $(BIN)/python $(PIP) --quiet --editable '.[device,clips,metrics,dev]'; \
+	  $(BIN)/python $(PIP) --quiet --editable '.[device,clips,metrics,updates,dev]'; \
 	  echo device > $(VENV)/.holds; \
 	fi
 	@touch $(VENV)/.device $@
@@ -73,7 +73,7 @@ $(VENV)/.everything: $(PINS) | $(VENV)/.made
 	@python=$$(.ci/find_python $*); "$$python" device/platform_check.py; \
 	  "$$python" -m venv .venv-$*
 	@echo 'Installing the device extra alone into .venv-$* ...'
-	@.venv-$*/bin/python $(PIP) --quiet --editable '.[device,clips,metrics]' $(ALONE_TESTS)
+	@.venv-$*/bin/python $(PIP) --quiet --editable '.[device,clips,metrics,updates]' $(ALONE_TESTS)
 	@touch $@
 
 # ------------------------------------------------------------------------------------- demo
@@ -142,7 +142,7 @@ test-arm: $(VENV)/.everything
 
 # One after the other: on a busy machine they measure the business.
 BENCHMARKS := front_end inference levels daemon_memory daemon_cpu demo_latency outbox_drain hotplug clock_drift \
-  acoustic_images key_frames media_cache
+  acoustic_images key_frames media_cache rtp_receiver rtp_fuzz rtp_sender
 bench: $(VENV)/.everything
 	@for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; \

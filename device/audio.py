@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from soundpost.device.errors import InputError
+from soundpost.device.gaps import Missing
 
 if TYPE_CHECKING:
     import soundfile
@@ -55,12 +56,15 @@ class AudioBlock:
         samples that were lost
     rate_hz : sample rate of the stream
     time_s : monotonic clock at the end of the block's last sample, where it is known
+    missing : what of it never came and is zeros, in the order of samples; a source that loses all
+        channels at once may as well jump
     """
 
     samples: FloatArray
     first_sample: int
     rate_hz: int
     time_s: float | None = None
+    missing: tuple[Missing, ...] = ()
 
 
 def to_float(raw: NDArray[Any], bits: int | None = None) -> FloatArray:
@@ -150,36 +154,41 @@ def check_rate(rate_hz: float, where: str) -> None:
 
 
 class StreamResampler:
-    """Changes the rate of a mono stream; the output is the same, bit for bit, for any cut of it.
+    """Changes the rate of a stream; the output is the same, bit for bit, for any cut of it.
 
     soxr (Rob Sykes) at quality HQ: pass band to 91 % of the lower Nyquist frequency, linear phase,
     the filter's delay taken out, so that output sample m lies at m / rate_out_hz of the input's
     time. Sound is withheld until the filter and its FFT blocks have what they need: measured to
     16 kHz, at most 37 ms from 48 kHz, 40 ms from 44.1 and 22.05 kHz, 58 ms from 32 kHz, 79 ms from
     96 and 192 kHz, 115 ms from 8 kHz, and half of that on average. Equal rates pass through.
+
+    n_channels : 1 for mono samples (n,), more for (n, n_channels)
     """
 
-    def __init__(self, rate_in_hz: int, rate_out_hz: int) -> None:
+    def __init__(self, rate_in_hz: int, rate_out_hz: int, n_channels: int = 1) -> None:
         check_rate(rate_in_hz, "resampler input")
         check_rate(rate_out_hz, "resampler output")
         self.rate_in_hz = rate_in_hz
         self.rate_out_hz = rate_out_hz
+        self._shape = (0,) if n_channels == 1 else (0, n_channels)
         self._stream = (
             None
             if rate_in_hz == rate_out_hz
-            else soxr.ResampleStream(rate_in_hz, rate_out_hz, 1, dtype="float32", quality="HQ")
+            else soxr.ResampleStream(
+                rate_in_hz, rate_out_hz, n_channels, dtype="float32", quality="HQ"
+            )
         )
 
     def push(self, samples: FloatArray) -> FloatArray:
-        """Next (n,) float32 samples in, the (m,) float32 samples that are ready out."""
+        """Next float32 samples in, those that are ready out."""
         if self._stream is None:
             return samples
         ready: FloatArray = self._stream.resample_chunk(np.ascontiguousarray(samples, np.float32))
         return ready
 
     def flush(self) -> FloatArray:
-        """End the stream: the (m,) float32 samples still held back; the next push starts anew."""
-        empty = np.empty(0, np.float32)
+        """End the stream: the float32 samples still held back; the next push starts anew."""
+        empty = np.empty(self._shape, np.float32)
         if self._stream is None:
             return empty
         rest: FloatArray = self._stream.resample_chunk(empty, last=True)

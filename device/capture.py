@@ -1,8 +1,8 @@
 """Where blocks of sound come from: what a source is, and the URL that names one.
 
-A source is named by a URL, `mic:`, `mic:NAME` or `file:PATH`; other folders add schemes by the
-entry points `soundpost.sources`, whose values are called with the URL and options and return a
-BlockSource.
+A source is named by a URL, `mic:`, `mic:NAME` or `file:PATH`; other folders add schemes (`rtp:` is
+firmware_bridge's) by the entry points `soundpost.sources`, whose values are called with the URL and
+options and return a BlockSource.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def _joined(parts: list[AudioBlock]) -> AudioBlock:
     if len(parts) == 1:
         return parts[0]
     samples = np.concatenate([part.samples for part in parts])
-    return AudioBlock(samples, parts[0].first_sample, parts[0].rate_hz, parts[-1].time_s)
+    missing = tuple(mark for part in parts for mark in part.missing)
+    return AudioBlock(samples, parts[0].first_sample, parts[0].rate_hz, parts[-1].time_s, missing)
 
 
 def block_length(block_s: float, rate_hz: int) -> int:

@@ -33,6 +33,7 @@ from soundpost.device.plan import planned_classes
 from soundpost.device.settings import Settings, SourceSettings
 from soundpost.device.speech import load_detector
 from soundpost.device.tls import certificate_dates
+from soundpost.device.update_check import check_updates
 
 # How long a source is heard, and how long a driver may take for that before it counts as hanging.
 _LISTEN_S: Final = 1.0
@@ -66,6 +67,7 @@ def check_all(
     yield from check_certificates(settings)
     yield from probe_broker(settings, running)
     yield from check_clips(settings, state)
+    yield from check_updates(settings)
     yield from check_board(board or Board())
 
 
@@ -278,32 +280,39 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
 
 
 def check_clips(settings: Settings, state: Path | None = None) -> Iterator[Finding]:
-    """Whether clips can be kept: the speech detector runs here, and their folder has room.
+    """Whether clips and hard examples can be kept: the speech detector runs, there is room.
 
     state : see check_all
     """
-    clips = settings.clips
-    if not clips.enabled:
-        return
+    for name, wanted in (("clips", settings.clips), ("feedback", settings.feedback)):
+        if wanted.enabled:
+            limits = wanted.max_size_mb, wanted.min_free_mb
+            yield from _check_kept_sound(name, wanted.folder, *limits, state)
+
+
+def _check_kept_sound(
+    name: str, folder: Path, max_size_mb: float, min_free_mb: float, state: Path | None
+) -> Iterator[Finding]:
     try:
         load_detector()
     except SoundpostError as error:
-        yield Finding("clips", "fault", str(error), "no sound is kept without it")
+        yield Finding(name, "fault", str(error), "no sound is kept without it")
         return
-    folder = clips.folder
     try:
         _, free_mb = _writable(folder / "clip")
     except OSError as error:
         text = f"{folder}: cannot be written: {error.strerror or error}"
-        remedy = _refused(error, "clips.folder", "no clips would be kept")
-        yield Finding("clips", "fault", text, remedy)
+        remedy = _refused(error, f"{name}.folder", f"no {name} would be kept")
+        yield Finding(name, "fault", text, remedy)
         return
-    yield from _beyond("clips", folder, "clips.folder", state)
-    need_mb = clips.max_size_mb + clips.min_free_mb
+    yield from _beyond(name, folder, f"{name}.folder", state)
+    need_mb = max_size_mb + min_free_mb
     short = free_mb < need_mb
-    text = f"{folder}: {free_mb:,.0f} MB free, clips may take {clips.max_size_mb:g} MB"
-    remedy = f"free at least {need_mb - free_mb:,.0f} MB, or set clips.max_size_mb" if short else ""
-    yield Finding("clips", "warning" if short else "ok", text, remedy)
+    text = f"{folder}: {free_mb:,.0f} MB free, {name} may take {max_size_mb:g} MB"
+    remedy = (
+        f"free at least {need_mb - free_mb:,.0f} MB, or set {name}.max_size_mb" if short else ""
+    )
+    yield Finding(name, "warning" if short else "ok", text, remedy)
 
 
 def _check_outbox(path: Path) -> Finding:

@@ -26,13 +26,15 @@ exit codes:
   2    an option or a setting is wrong
   3    a file, a folder or a bundle cannot be used
   4    the MQTT broker is absent, refuses or went away
-  5    a sound device is absent, busy or ambiguous
+  5    a sound device or a camera is absent, busy or ambiguous
   6    an exported model does not reproduce the trained one
   7    a package is missing; the message says which extra to install
   8    a sensor does not obey a command
   9    doctor: there are warnings
   10   doctor: there are faults
   11   service: a step of installing, starting or removing it failed
+  12   an update waits, cannot be fetched or is not to be trusted
+  13   fleet: a roll-out was stopped by one of its conditions
   124  alerts, command: --timeout passed
   130  interrupted with Ctrl-C
 """
@@ -46,6 +48,7 @@ examples:
   soundpost top                            what a sensor on this machine hears now
   soundpost alerts                         what the sensors of a broker hear
   soundpost replay street.wav              what the sensor would have heard in a file
+  soundpost record --source mic: --out hall   record microphones and a camera
   soundpost COMMAND --help                 options and examples of a command
 """
 
@@ -95,8 +98,9 @@ def _top_parser(points: dict[str, EntryPoint]) -> argparse.ArgumentParser:
 def _order(name: str) -> tuple[int, str]:
     first = (
         *("demo", "run", "devices", "top", "doctor", "service", "alerts", "replay"),
-        *("config", "command", "bundle", "scene", "soundscapes", "dataset", "train", "distil"),
-        *("evaluate", "export"),
+        *("config", "command", "bundle", "repo", "fleet", "collect"),
+        *("record", "session", "images", "calibrate", "array", "scene"),
+        *("soundscapes", "dataset", "train", "distil", "evaluate", "export"),
     )
     return (first.index(name) if name in first else len(first), name)
 

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from typing import Any, Literal
 
 from soundpost.device.clock import clock_synchronised
 from soundpost.device.errors import InputError, UsageError
-from soundpost.device.files import write_atomically
+from soundpost.device.files import check_free, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +208,7 @@ class ClipStore:
         n_bytes = len(sound) + len(text)
         # First: it may make the room that is needed, and goes on where nothing can be written.
         self.expire()
-        self._check_free(n_bytes)
+        check_free(self.folder, n_bytes, self._limits.min_free_mb, "a clip", "clips.min_free_mb")
         side_car = self.folder / f"{match['stem']}.json"
         write_atomically(side_car, text, mode=_FILE_MODE)
         try:
@@ -219,18 +218,6 @@ class ClipStore:
             raise
         self._clips[match["stem"]] = _Clip(match["label"], _begins_s(match), n_bytes)
         self.expire()
-
-    def _check_free(self, n_bytes: int) -> None:
-        try:
-            free_mb = (shutil.disk_usage(self.folder).free - n_bytes) / _MB
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written ({error.strerror})") from error
-        if free_mb < self._limits.min_free_mb:
-            raise InputError(
-                f"{self.folder}: the disk is full: a clip would leave {max(0.0, free_mb):.0f} MB, "
-                f"{self._limits.min_free_mb:g} MB stay free; free some space, or lower "
-                "clips.max_size_mb"
-            )
 
     def expire(self) -> None:
         """Delete what is too old or too much, oldest first."""

@@ -18,7 +18,7 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -34,6 +34,7 @@ from soundpost.device.events import SoundEvent
 from soundpost.device.manifest import Manifest
 from soundpost.device.pipeline import ScoredWindow
 from soundpost.device.speech import GATE_MARGIN_S, SpeechGate
+from soundpost.device.spoken import SpokenSpans
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +255,7 @@ class Clips:
             "n_channels": sound.shape[1],
             "event": replace(event, clip=name).to_dict(),
         }
-        store.write(name, _flac(sound, job.rate_hz, rate_hz), record)
+        store.write(name, encode_flac(sound, job.rate_hz, rate_hz), record)
         self._settle(verdict, "written", name)
 
 
@@ -283,7 +284,7 @@ class ClipRecorder:
         settings = clips.settings
         self._clips = clips
         self._rate_hz = rate_hz
-        self.use(manifest)
+        self._spoken = SpokenSpans(rate_hz, manifest)
         self._all = settings.channels == "all"
         self._channel = channel
         self._pre, self._post, self._length, self._margin, decision = (
@@ -308,18 +309,10 @@ class ClipRecorder:
         capacity = self._length + 2 * self._margin + decision
         self._ring = ClipRing(capacity, channels)
         self._open: dict[str, _Open] = {}
-        self._spoken: deque[tuple[int, int]] = deque()
 
     def use(self, manifest: Manifest) -> None:
         """Take the labels of speech from this bundle from now on."""
-        # Position and lower threshold of each.
-        self._speech = [
-            (at, known.release)
-            for at, known in enumerate(manifest.classes)
-            if known.label in manifest.speech_labels
-        ]
-        self._to_source = self._rate_hz / manifest.front_end.sample_rate_hz
-        self._window = round(manifest.window_samples * self._to_source)
+        self._spoken.use(manifest)
 
     def heard(self, block: AudioBlock) -> None:
         """Add a block to the ring."""
@@ -331,11 +324,7 @@ class ClipRecorder:
 
     def scored(self, window: ScoredWindow) -> None:
         """Learn what the bundle's own labels of speech say, if it has any."""
-        if len(window.scores) and any(window.scores[at] >= low for at, low in self._speech):
-            first = round(window.first_sample * self._to_source)
-            self._spoken.append((first, first + self._window))
-        while self._spoken and self._spoken[0][1] < self._ring.first:
-            self._spoken.popleft()
+        self._spoken.scored(window, self._ring.first)
 
     def hold(self, event: SoundEvent, decided_s: float) -> bool:
         """Learn of an event; whether it is kept back, to come out of `ready` later."""
@@ -397,7 +386,7 @@ class ClipRecorder:
                 n_samples=end - first,
                 sample=first,
                 rate_hz=self._rate_hz,
-                spoken=any(a < around[1] and around[0] < b for a, b in self._spoken),
+                spoken=self._spoken.within(*around),
             )
         )
 
@@ -410,7 +399,8 @@ def _with_clip(event: SoundEvent, verdict: _Verdict) -> SoundEvent:
     return replace(event, extra={**event.extra, "clip_reason": verdict.outcome})
 
 
-def _flac(sound: Int16Array, rate_hz: int, wanted_hz: int) -> bytes:
+def encode_flac(sound: Int16Array, rate_hz: int, wanted_hz: int) -> bytes:
+    """Content of a FLAC file; sound : (n_samples, n_channels) int16, resampled if need be."""
     import soundfile
 
     if wanted_hz != rate_hz:

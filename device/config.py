@@ -55,10 +55,12 @@ from soundpost.device.broker_settings import (
 from soundpost.device.clip_store import ClipSettings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import ConfigError, InputError, SoundpostError, UsageError
+from soundpost.device.feedback.feedback_settings import FeedbackSettings
 from soundpost.device.files import expand_home
 from soundpost.device.kinds import FilePath, Table
 from soundpost.device.settings import (
     NAMED_TABLES,
+    PATH_SCHEMES,
     SOURCE_OPTIONS,
     TABLES,
     TOP,
@@ -68,6 +70,7 @@ from soundpost.device.settings import (
 )
 from soundpost.device.tls import TlsSettings, client_context
 from soundpost.device.topics import DEFAULT_BASE_TOPIC, check_source
+from soundpost.device.updates.update_settings import UpdateSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -217,6 +220,10 @@ class _Reader:
                     fields["outbox"] = self._outbox(once["outbox"], device_id, environment)
                 elif name == "clips":
                     fields["clips"] = self._clips(once["clips"], environment)
+                elif name == "updates":
+                    fields["updates"] = self._updates(once["updates"], device_id, environment)
+                elif name == "feedback":
+                    fields["feedback"] = self._feedback(once["feedback"], environment)
                 elif table.record is not None:
                     fields[name] = table.build(once[name])
         sources = []
@@ -335,8 +342,8 @@ class _Reader:
         if scheme not in kinds and not _is_there(Path(url)):
             near = nearest(scheme, kinds)
             self._refuse(place, "url", f"{_short(scheme)} is no kind of source{near}")
-        if scheme == "file":
-            url = f"file:{self._resolve(rest)}"
+        if scheme in PATH_SCHEMES:
+            url = f"{scheme}:{self._resolve(rest)}"
         own = {
             key: values.pop(key)
             for key in ("channel", "bundle", "profile", "classes")
@@ -402,6 +409,21 @@ class _Reader:
         if values.get("enabled") and "folder" not in values:
             values["folder"] = state_folder(environment) / "clips"
         return ClipSettings(**values)
+
+    def _updates(
+        self, values: dict[str, Any], device_id: str, environment: Mapping[str, str]
+    ) -> UpdateSettings:
+        if "repository" in values:
+            if "://" not in values["repository"]:
+                values["repository"] = str(self._resolve(values["repository"]).absolute())
+            # By its name, as the outbox.
+            values.setdefault("folder", state_folder(environment) / f"models-{device_id}")
+        return UpdateSettings(**values)
+
+    def _feedback(self, values: dict[str, Any], environment: Mapping[str, str]) -> FeedbackSettings:
+        if values.get("enabled") and "folder" not in values:
+            values["folder"] = state_folder(environment) / "feedback"
+        return FeedbackSettings(**values)
 
     def _resolve(self, path: str) -> Path:
         return self._folder / expand_home(path)

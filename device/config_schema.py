@@ -62,6 +62,8 @@ def _table(table: Table) -> dict[str, Any]:
     if table.needs is not None:
         others = [key for key in table.kinds if key != table.needs]
         schema["dependentRequired"] = {key: [table.needs] for key in others}
+        if table.wants is not None:
+            schema["dependentRequired"][table.needs] = [table.wants]
     return schema
 
 

@@ -19,6 +19,7 @@ from soundpost.device.observer import Observer, tell_all
 from soundpost.device.plan import SourcePlan
 from soundpost.device.publisher import Publisher
 from soundpost.device.reload import SourceChanges, compare_plans
+from soundpost.device.source_models import SourceModels
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,43 @@ class Daemon:
         """What every source's health says of the sensor as a whole from now on."""
         for listener in self._listeners:
             listener.notice(text)
+
+    @property
+    def models(self) -> dict[str, SourceModels]:
+        """How the models do of the sources that have no bundle of their own, by source."""
+        return {
+            listener.plan.name: listener.models
+            for listener in self._listeners
+            if not listener.planned.own_bundle
+        }
+
+    def begin_shadow(self, plans: Sequence[SourcePlan], *, only_new: bool = False) -> None:
+        """Let sources hear with the models of these plans too, unreported.
+
+        only_new : those that do so already go on; anew where their detector settings are others
+        """
+        wanted = {plan.name: plan for plan in plans}
+        for name, models in self.models.items():
+            plan = wanted.get(name)
+            if plan is None:
+                continue
+            if only_new and models.tried_with is not None:
+                models.retune_shadow(plan.classes)
+            else:
+                models.begin_shadow(plan.bundle, plan.interpreter, plan.classes)
+
+    def hears_with(self, sha256: str) -> bool:
+        """Whether the last window of every source that listens was scored with this bundle.
+
+        One that is paused, lost or ended, or has a bundle of its own, is not waited for.
+        """
+        return all(
+            listener.models.scored_with == sha256
+            for listener in self._listeners
+            if listener.is_open
+            and listener.paused_until_s is None
+            and not listener.planned.own_bundle
+        )
 
     @property
     def totals(self) -> dict[str, SourceTotals]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,52 @@ class OpenEvent:
         self.score_since = max(self.score_since, score)
 
 
+@dataclass(frozen=True)
+class Handed:
+    """What the detector of one model leaves to that of the next one, of one label.
+
+    event : that is open, reported or not yet
+    rise : since when the score has been at release or above; None: it is below
+    settled : up to where the label is decided
+    """
+
+    event: OpenEvent | None
+    rise: int | None
+    settled: int
+
+    def at_rate(self, ratio: float) -> Handed:
+        """The same with positions at another rate, that many times this one."""
+        if ratio == 1.0:
+            return self
+
+        def scaled(sample: int) -> int:
+            return round(sample * ratio)
+
+        event = self.event
+        if event is not None:
+            event = replace(
+                event,
+                onset=scaled(event.onset),
+                offset=scaled(event.offset),
+                reported_at=scaled(event.reported_at),
+            )
+        return Handed(event, None if self.rise is None else scaled(self.rise), scaled(self.settled))
+
+
+class Leaving(Protocol):
+    """A detector whose model is about to be another."""
+
+    @property
+    def classes(self) -> Sequence[ClassSettings]:
+        """Settings of its labels."""
+
+    def hand_over(self, label: str) -> tuple[list[Detection], Handed]:
+        """Decide what waits for more, and leave the rest to the next detector."""
+
+    def end(self, label: str) -> list[Detection]:
+        """Decide what waits for more, and end the label's event."""
+
+
 class EventDetector:
     """Turns the scores of consecutive windows into detections.
 
@@ -186,6 +232,51 @@ class EventDetector:
                 self._tracks[index] = self._track(new)
         self.classes = tuple(classes)
         return found
+
+    def take_over(
+        self, old: Leaving, first_sample: int, ratio: float, *, aligned: bool
+    ) -> list[Detection]:
+        """Go on where the detector of another model stops.
+
+        An event of a label that both know stays open, and what comes decides how it goes on. What
+        the old detector was unsure of is decided; ends of the other labels' events are returned.
+
+        Parameters
+        ----------
+        first_sample : of the window that comes next
+        ratio : of the rate of positions here to that of the old one's
+        aligned : that window is the one that the old detector would have had next, of the same
+            length, hop and front end
+        """
+        found: list[Detection] = []
+        mine = {settings.label: index for index, settings in enumerate(self.classes)}
+        kin = old if aligned and isinstance(old, EventDetector) else None
+        if kin is not None and kin._frames is not None:
+            self._frames = kin._frames
+            self._tracks = [self._track(settings) for settings in self.classes]
+        for place, before in enumerate(old.classes):
+            index = mine.get(before.label)
+            if index is None:
+                found += old.end(before.label)
+            elif kin is not None and before == self.classes[index]:
+                self._tracks[index] = kin._tracks[place]
+            else:
+                more, handed = old.hand_over(before.label)
+                found += more
+                self._tracks[index].adopt(handed.at_rate(ratio))
+        self._expected = first_sample
+        return found
+
+    def hand_over(self, label: str) -> tuple[list[Detection], Handed]:
+        """Leave a label to the next detector."""
+        return [], self._track_of(label).handed()
+
+    def end(self, label: str) -> list[Detection]:
+        """End a label's event."""
+        return self._track_of(label).flush()
+
+    def _track_of(self, label: str) -> _ScoreTrack | _CadenceTrack:
+        return self._tracks[[known.label for known in self.classes].index(label)]
 
     def update(
         self, first_sample: int, scores: FloatArray, frames: FloatArray | None = None
@@ -387,6 +478,15 @@ class _ScoreTrack:
             return self._reports.of(event, self._window_end)
         return []
 
+    def handed(self) -> Handed:
+        """What the next model's track goes on with."""
+        settled = self._window_end - self._window + (self._window + self._hop) // 2 - self._delay
+        return Handed(self._event, self._rise, max(0, settled))
+
+    def adopt(self, handed: Handed) -> None:
+        """Go on with an event of another model's."""
+        self._event, self._rise, self._earliest = handed.event, handed.rise, handed.settled
+
     def interrupt(self, first_sample: int) -> list[Detection]:
         """Audio before first_sample was lost."""
         self._smoothed.clear()
@@ -437,6 +537,8 @@ class _CadenceTrack:
         self._candidate_until = -1
         self._generation = -1
         self._event: OpenEvent | None = None
+        # Of an event that another model's track began: how long the pattern is waited for.
+        self._unseen_until: int | None = None
         self._last_start = 0
         self._last_band = 0
         self._last_correlation = 0.0
@@ -466,6 +568,8 @@ class _CadenceTrack:
             match = self._check.match(history)
             return self._begin(match) if match is not None else []
         event.add(smoothed)
+        if self._unseen_until is not None:
+            return self._recognise(event, history)
         start = self._frames.to_step(self._last_start)
         group = self._check.continuation(start, self._last_band, self._last_correlation)
         if group is not None:
@@ -474,6 +578,16 @@ class _CadenceTrack:
         elif window_end - event.offset > self._release:
             return self._end(event)
         return self._reports.of(event, window_end)
+
+    def handed(self) -> Handed:
+        """What the next model's track goes on with."""
+        return Handed(self._event, None, self._window_end - self._window)
+
+    def adopt(self, handed: Handed) -> None:
+        """Go on with an event of another model's, until the pattern is seen here too, or not."""
+        self._event = handed.event
+        if handed.event is not None:
+            self._unseen_until = max(handed.settled, handed.event.offset) + self._lookback
 
     def interrupt(self, first_sample: int) -> list[Detection]:
         """Audio before first_sample was lost."""
@@ -506,6 +620,18 @@ class _CadenceTrack:
         self._follow(match.last)
         return self._reports.of(event, self._window_end)
 
+    def _recognise(self, event: OpenEvent, history: FrameHistory) -> list[Detection]:
+        """Look for the pattern of an event that was begun by another model's track."""
+        assert self._unseen_until is not None
+        match = self._check.match(history)
+        if match is not None:
+            self._unseen_until = None
+            self._follow(match.last)
+            event.offset = max(event.offset, self._frames.to_sample(match.last.end))
+        elif self._window_end > self._unseen_until:
+            return self._end(event)
+        return self._reports.of(event, self._window_end)
+
     def _score_of(self, group: Group) -> float:
         start, end = self._frames.to_sample(group.start), self._frames.to_sample(group.end)
         return max(
@@ -519,6 +645,6 @@ class _CadenceTrack:
         self._last_correlation = group.correlation
 
     def _end(self, event: OpenEvent) -> list[Detection]:
-        self._event = None
+        self._event = self._unseen_until = None
         self._previous_offset = event.offset
         return self._reports.of(event, self._window_end, ended=True)

@@ -48,11 +48,14 @@ class Discovery:
         publisher: Publisher,
         settings: HomeAssistantSettings,
         sources: Sequence[AnnouncedSource],
+        can_update: bool = False,
     ) -> None:
         self._publisher = publisher
         self._settings = settings
         self._lock = threading.Lock()
-        self._wanted: Mapping[str, str] = discovery_messages(settings, publisher.topics, sources)
+        self._wanted: Mapping[str, str] = discovery_messages(
+            settings, publisher.topics, sources, can_update
+        )
         self._found: dict[str, str] = {}
         self._announced = False
         self._timer: threading.Timer | None = None
@@ -67,12 +70,17 @@ class Discovery:
             publisher.subscribe(f"{settings.prefix}/status", self._take_birth, optional=True)
         publisher.on_connect(self._take_connection)
 
-    def update(self, sources: Sequence[AnnouncedSource], settings: HomeAssistantSettings) -> None:
+    def update(
+        self,
+        sources: Sequence[AnnouncedSource],
+        settings: HomeAssistantSettings,
+        can_update: bool = False,
+    ) -> None:
         """Announce other sources or labels, and take back what is gone; the prefix stays."""
         with self._lock:
             self._found = {**self._found, **self._wanted}
             self._settings = settings
-            self._wanted = discovery_messages(settings, self._publisher.topics, sources)
+            self._wanted = discovery_messages(settings, self._publisher.topics, sources, can_update)
             self._announced = False
         # Not at once: what is retained may be arriving.
         self._later(_COLLECT_S)

@@ -94,7 +94,31 @@ class RefusedError(SoundpostError):
     exit_code = 8
 
 
+class UpdateError(SoundpostError):
+    """A newer model cannot be had from the repository now; the present one goes on."""
+
+    exit_code = 12
+
+
+class UpdateDeferredError(UpdateError):
+    """An update waits for something of this machine: a synchronised clock, free space."""
+
+
+class UpdateUnreachableError(UpdateError):
+    """The repository does not answer, breaks off, or answers too slowly."""
+
+
+class UpdateRefusedError(UpdateError):
+    """The repository answers with something that its keys do not vouch for, or that is not fit."""
+
+
 class ServiceError(SoundpostError):
     """A step of installing, starting or removing the service failed."""
 
     exit_code = 11
+
+
+class RollOutStoppedError(SoundpostError):
+    """A model did worse in a fleet than the conditions of its roll-out allow."""
+
+    exit_code = 13

@@ -15,10 +15,14 @@ from soundpost.device.pipeline import Pipeline
 
 @dataclass
 class _OpenEvent:
-    """What all phases of an event share; onset by the clock as it stood at the report."""
+    """What all phases of an event share; onset by the clock as it stood at the report.
+
+    sample : of the onset, at the source's rate: another model's front end may round it otherwise
+    """
 
     id: str
     onset: datetime
+    sample: int
     time_synced: bool
     level_dba: float | None = None
     reports: int = 0
@@ -54,13 +58,19 @@ class EventReporter:
         """Take levels from this meter from now on."""
         self._meter = meter if meter is not None and meter.profile.calibrated else None
 
+    def use(self, model: ModelRef) -> None:
+        """Name another model from now on; events that are open go on."""
+        self._model = model
+
     def event(self, detection: Detection) -> SoundEvent:
         """The event of a detection."""
         label, clock, pipeline = detection.label, self._clock, self._pipeline
-        sample = pipeline.to_source_sample(detection.onset_sample)
         if detection.phase == "start":
-            self._open[label] = _OpenEvent(uuid7(), clock.utc(sample), clock_synchronised())
+            sample = pipeline.to_source_sample(detection.onset_sample)
+            onset = clock.utc(sample)
+            self._open[label] = _OpenEvent(uuid7(), onset, sample, clock_synchronised())
         known = self._open[label]
+        sample = known.sample
         if not known.time_synced and clock_synchronised():
             known.onset, known.time_synced = clock.utc(sample), True
         offset = end = None

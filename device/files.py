@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from soundpost.device.errors import InputError
 
@@ -29,12 +33,30 @@ def nearest_folder(path: Path) -> Path:
     return Path()
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file so that its name always holds either the old content or all of the new.
+def check_free(folder: Path, n_bytes: int, min_free_mb: float, what: str, setting: str) -> None:
+    """Raise InputError where so many more bytes would leave less than `min_free_mb` on the disk.
+
+    what, setting : of the message: what is written, and the setting that says how much stays free
+    """
+    try:
+        free_mb = (shutil.disk_usage(folder).free - n_bytes) / 1e6
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    if free_mb < min_free_mb:
+        raise InputError(
+            f"{folder}: the disk is full: {what} would leave {max(0.0, free_mb):.0f} MB, "
+            f"{min_free_mb:g} MB stay free; free some space, or lower {setting}"
+        )
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Write a file bit by bit; its name holds the old content until the block ends, then all of it.
 
     mode : permissions; by default everybody reads, for a bundle is for a daemon
 
-    Raises InputError where the disk is full or the folder cannot be written; nothing is left then.
+    Nothing changes where the block raises. Raises InputError where the disk is full or the folder
+    cannot be written; nothing is left then.
     """
     aside: Path | None = None
     try:
@@ -42,7 +64,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
             dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
         ) as file:
             aside = Path(file.name)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # NamedTemporaryFile makes files that only their owner can read.
@@ -63,3 +85,12 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file so that its name always holds either the old content or all of the new.
+
+    mode, errors : as of `replacing`
+    """
+    with replacing(path, mode) as file:
+        file.write(content)

@@ -23,7 +23,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from soundpost.device.detector import ClassSettings, Detection, OpenEvent, Reports
+from soundpost.device.detector import (
+    ClassSettings,
+    Detection,
+    Handed,
+    Leaving,
+    OpenEvent,
+    Reports,
+)
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd
 from soundpost.device.manifest import check_frame_class
@@ -104,6 +111,46 @@ class FrameDetector:
         self.classes = tuple(classes)
         self._measure()
         return found
+
+    def take_over(
+        self, old: Leaving, first_sample: int, ratio: float, *, aligned: bool
+    ) -> list[Detection]:
+        """Go on where the detector of another model stops; as `EventDetector.take_over`.
+
+        first_sample : of the chunk that comes next
+        """
+        found: list[Detection] = []
+        mine = {settings.label: index for index, settings in enumerate(self.classes)}
+        kin = old if aligned and isinstance(old, FrameDetector) else None
+        if kin is None:
+            self._begin(first_sample)
+        else:
+            self._first_sample, self._n_frames = kin._first_sample, kin._n_frames
+            self._scores = np.zeros((len(kin._scores), len(self.classes)), np.float32)
+            self._tracks = [self._track(settings) for settings in self.classes]
+        for place, before in enumerate(old.classes):
+            index = mine.get(before.label)
+            if index is None:
+                found += old.end(before.label)
+            elif kin is not None and before == self.classes[index]:
+                self._scores[:, index] = kin._scores[:, place]
+                self._tracks[index] = kin._tracks[place]
+            else:
+                more, handed = old.hand_over(before.label)
+                found += more
+                self._tracks[index].adopt(handed.at_rate(ratio))
+        return found
+
+    def hand_over(self, label: str) -> tuple[list[Detection], Handed]:
+        """Decide a label's frames that wait for later ones, and leave it to the next detector."""
+        index = [known.label for known in self.classes].index(label)
+        found = self._catch_up(index, at_end=True)
+        return found, self._tracks[index].handed()
+
+    def end(self, label: str) -> list[Detection]:
+        """Decide a label's frames that wait for later ones, and end its event."""
+        index = [known.label for known in self.classes].index(label)
+        return self._catch_up(index, at_end=True) + self._tracks[index].end()
 
     def update(self, first_sample: int, scores: FloatArray) -> list[Detection]:
         """Add frames.
@@ -305,6 +352,16 @@ class _FrameTrack:
             begin = end
         self.next_frame += len(smoothed)
         return found
+
+    def handed(self) -> Handed:
+        """What the next model's track goes on with."""
+        hop, window = self._front_end.hop_length, self._front_end.window_length
+        settled = self._first_sample + self.next_frame * hop + (window - hop) // 2
+        return Handed(self._event, self._rise, settled)
+
+    def adopt(self, handed: Handed) -> None:
+        """Go on with an event of another model's."""
+        self._event, self._rise = handed.event, handed.rise
 
     def is_over(self, first_sample: int) -> bool:
         """Whether the open event lies too far before sound that follows a gap."""

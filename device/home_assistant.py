@@ -74,12 +74,19 @@ class AnnouncedSource:
 
 
 def discovery_messages(
-    settings: HomeAssistantSettings, topics: Topics, sources: Sequence[AnnouncedSource]
+    settings: HomeAssistantSettings,
+    topics: Topics,
+    sources: Sequence[AnnouncedSource],
+    can_update: bool = False,
 ) -> dict[str, str]:
-    """Retained payload by topic; none where discovery is off."""
+    """Retained payload by topic; none where discovery is off.
+
+    can_update : the model is updated, and the command `update` is obeyed
+    """
     if settings.discovery not in ("device", "component"):
         return {}
     components = dict(_components(settings, topics, sources))
+    components.update(_model(topics, can_update))
     device = {
         "ids": [f"soundpost/{topics.device_id}"],
         "name": topics.device_id,
@@ -215,6 +222,49 @@ def _components(
             component["val_tpl"] = f"{{{{ value_json.{key} }}}}"
             component["stat_cla"] = "measurement"
             yield safe_id(source.name, key), component
+
+
+# What Home Assistant shows of a model state (soundpost.model-state/1). It compares versions; of
+# models with different names, which compare with nothing, any difference is news.
+_UPDATE_TEMPLATE: Final = (
+    "{% set now = value_json.installed %}{% set new = value_json.offered or now %}"
+    "{% set named = new.name != now.name %}"
+    "{% set busy = value_json.phase in"
+    " ['download', 'check', 'self_test', 'shadow', 'swap', 'roll_back'] %}"
+    "{{ {'installed_version': (now.name ~ ' ' if named else '') ~ now.version,"
+    " 'latest_version': (new.name ~ ' ' if named else '') ~ new.version,"
+    " 'title': new.name, 'in_progress': busy,"
+    " 'update_percentage': (100 * value_json.progress) | round | int"
+    " if busy and value_json.progress is not none else none,"
+    " 'release_summary': ((value_json.reason or '') | string)[:255]} | tojson }}"
+)
+_MODEL_TEMPLATE: Final = "{{ value_json.installed.name }} {{ value_json.installed.version }}"
+INSTALL_PAYLOAD: Final = '{"install":true}'
+
+
+def _model(topics: Topics, can_update: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The model: with a button where it can be updated, else for information."""
+    component: dict[str, Any] = {
+        "p": "sensor",
+        "~": f"{topics.base}/{topics.device_id}",
+        "avty": [{"t": "~/status", "pl_avail": ONLINE, "pl_not_avail": OFFLINE}],
+        "uniq_id": f"soundpost/{topics.device_id}/model",
+        "name": "Model",
+        "stat_t": "~/model/state",
+        "json_attr_t": "~/model/state",
+    }
+    if can_update:
+        component |= {
+            "p": "update",
+            "val_tpl": _UPDATE_TEMPLATE,
+            "cmd_t": "~/cmd/update",
+            "pl_inst": INSTALL_PAYLOAD,
+        }
+        # Of its own name: another platform under the same one would have to be taken back first.
+        yield "model-update", component
+    else:
+        component |= {"val_tpl": _MODEL_TEMPLATE, "ent_cat": "diagnostic"}
+        yield "model", component
 
 
 _LEVELS: Final = {

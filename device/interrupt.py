@@ -1,4 +1,4 @@
-"""Ctrl-C that waits while a program sets itself up."""
+"""Ctrl-C that waits while a program sets itself up, or asks it to come to an end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _holding = 0
 _waiting = False
@@ -43,3 +44,41 @@ def interrupts_wait() -> Iterator[None]:
     if _waiting and not _holding:
         _waiting = False
         raise KeyboardInterrupt
+
+
+class StopRequests:
+    """Signals that ask a program to end, from `with` on to its end, rather than interrupt it.
+
+    asked : whether one has come
+    urgent : a second one raises KeyboardInterrupt, for work that may hang; to be set to False once
+        there is something that must be ended properly
+
+    One that is ignored (nohup) stays so. For the main thread.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._numbers = numbers
+        self._before: dict[signal.Signals, Any] = {}
+        self.asked = False
+        self.urgent = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt where one has come."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        # No threading.Event: its lock may be held by what this interrupts.
+        if self.asked and self.urgent:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> StopRequests:
+        for number in self._numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -208,6 +208,7 @@ class Table:
         raise UsageError. None: the reader knows what to do with the values.
     defaults : of keys whose record does not say
     needs : key without which no other may stand here
+    wants : key without which that one may not; its record says so
     """
 
     about: str
@@ -215,6 +216,7 @@ class Table:
     record: type[Any] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     needs: str | None = None
+    wants: str | None = None
 
     def default(self, key: str) -> Any:
         """Value of a key that is not given; None where there is none, or it depends."""

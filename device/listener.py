@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 from soundpost.device.audio import AudioBlock, check_channel, select_channel
+from soundpost.device.bundle import Bundle
 from soundpost.device.capture import BlockSource, gathered, open_source
 from soundpost.device.clips import ClipRecorder, Clips
 from soundpost.device.clock import SampleClock, clock_synchronised
@@ -31,6 +32,7 @@ from soundpost.device.pipeline import Pipeline, ScoredWindow
 from soundpost.device.plan import SourcePlan
 from soundpost.device.publisher import Publisher
 from soundpost.device.source_health import HEALTH_INTERVAL_S, SourceHealth
+from soundpost.device.source_models import Difference, SourceModels
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Listener(threading.Thread):
 
     error : why it could not go on, once `ended` is set
     totals : what it has done so far
+    models : how its models do
+    is_open : whether its source delivers sound
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Listener(threading.Thread):
         # Monotonic time until which it is paused, infinity without an end; None: it is not.
         self._paused_until_s: float | None = None
         self._health = SourceHealth(device_id, plan.name, publisher, observer, clips)
+        self.models = SourceModels(plan.name, self._differ)
+        self.is_open = False
 
     def stop(self) -> None:
         """Ask it to end; returns at once."""
@@ -97,8 +103,8 @@ class Listener(threading.Thread):
     def retune(self, plan: SourcePlan) -> None:
         """Go on with another plan of the same source, url, options and channel.
 
-        It is taken between two blocks: no sample is lost. Another bundle's first window covers the
-        sound behind the last one of the old.
+        It is taken between two blocks: no sample is lost. Another bundle's windows go on where
+        those of the old one end, and so do its events.
         """
         with self._changed:
             self._next = plan
@@ -153,6 +159,12 @@ class Listener(threading.Thread):
             self._fail(error, f"fault in soundpost: {error!r}")
         finally:
             self.ended.set()
+
+    def _differ(self, found: Difference) -> None:
+        """The model that is tried hears something else than the one that runs."""
+        sample = round(found.at_s * self._health.rate_hz)
+        scores = found.old_score, found.new_score
+        self._observer.compared(self.plan.name, sample, found.label, *scores)
 
     def _fail(self, error: Exception, reason: str) -> None:
         self.error = error
@@ -216,9 +228,11 @@ class Listener(threading.Thread):
                 self._observer,
                 self._health,
                 self.totals,
+                self.models,
                 self._clips,
             )
             try:
+                self.is_open = True
                 for block in gathered(source.blocks(), lambda: stream.wanted):
                     if self._stopping:
                         return True
@@ -227,6 +241,7 @@ class Listener(threading.Thread):
                     self._take_plan(stream)
                     stream.push(block)
             finally:
+                self.is_open = False
                 # Also where the source failed: no alert stays on that nobody listens for.
                 stream.finish()
         return True
@@ -239,6 +254,11 @@ def _clock_time(left_s: float) -> str:
 
 def _labels(plan: SourcePlan) -> tuple[str, ...]:
     return plan.bundle.manifest.labels
+
+
+def _model_ref(bundle: Bundle) -> ModelRef:
+    manifest = bundle.manifest
+    return ModelRef(manifest.name, manifest.version, manifest.sha256["model.tflite"])
 
 
 def announce_labels(
@@ -263,6 +283,7 @@ class _Stream:
         observer: Observer,
         health: SourceHealth,
         totals: SourceTotals,
+        models: SourceModels,
         clips: Clips | None,
     ) -> None:
         check_channel(plan.channel, source.n_channels, source.name)
@@ -274,46 +295,45 @@ class _Stream:
         self._observer = observer
         self._health = health
         self._totals = totals
+        self._models = models
         self._id = uuid7()
         self._clock = SampleClock(source.rate_hz)
         self._meter = self._new_meter()
-        self._pipeline = self._new_pipeline()
-        self._reporter = self._new_reporter()
+        self._pipeline = Pipeline(
+            plan.bundle,
+            plan.interpreter,
+            source.rate_hz,
+            classes=plan.classes,
+            channel=plan.channel,
+        )
+        # Of the labels and events that were told last.
+        self._bundle = plan.bundle
+        self._reporter = EventReporter(
+            device_id,
+            plan.name,
+            self._id,
+            _model_ref(plan.bundle),
+            self._pipeline,
+            self._clock,
+            self._meter,
+        )
         self._clips: ClipRecorder | None = None
         if clips is not None:
             manifest = plan.bundle.manifest
             self._clips = clips.recorder(
                 plan.name, source.rate_hz, source.n_channels, plan.channel, manifest
             )
-        # Of another bundle: it hears along until its first window is scored, then takes over.
-        self._successor: Pipeline | None = None
         logger.info("source %s listens to %s", plan.name, source.name)
-        self._health.opened(self._id, source.rate_hz)
+        self._models.opened()
+        self._health.opened(self._id, source.rate_hz, plan.channel)
         self._observer.opened(plan.name, self._id, source.rate_hz, source.n_channels)
+        self._observer.tuned(plan.name, plan)
 
     def _new_meter(self) -> LevelMeter | None:
         levels, rate_hz = self._plan.levels, self._source.rate_hz
         if levels is None:
             return None
         return LevelMeter(rate_hz, levels.interval_s, levels.profile, bands=levels.bands)
-
-    def _new_pipeline(self) -> Pipeline:
-        plan, rate_hz = self._plan, self._source.rate_hz
-        return Pipeline(
-            plan.bundle, plan.interpreter, rate_hz, classes=plan.classes, channel=plan.channel
-        )
-
-    def _new_reporter(self) -> EventReporter:
-        manifest = self._pipeline.bundle.manifest
-        return EventReporter(
-            self._device_id,
-            self._plan.name,
-            self._id,
-            ModelRef(manifest.name, manifest.version, manifest.sha256["model.tflite"]),
-            self._pipeline,
-            self._clock,
-            self._meter,
-        )
 
     def retune(self, plan: SourcePlan) -> None:
         """Go on with another plan of the same sound; between two blocks."""
@@ -323,40 +343,28 @@ class _Stream:
             self._meter = self._new_meter()
             self._reporter.measure(self._meter)
         self._plan = plan
+        self._report(self._pipeline.retune(plan.bundle, plan.interpreter, plan.classes))
         if plan.interpreter is self._pipeline.interpreter:
-            self._successor = None
-            self._report(self._pipeline.detector.set_classes(plan.classes))
-        elif self._successor is not None and plan.interpreter is self._successor.interpreter:
-            self._successor.detector.set_classes(plan.classes)
-        else:
-            self._successor = self._new_pipeline()
+            self._observer.tuned(plan.name, plan)
 
     @property
     def wanted(self) -> int:
         """Samples that the next window needs: fewer do not help yet."""
         return self._pipeline.wanted
 
-    def _hear_along(self, block: AudioBlock) -> None:
-        """Let the next pipeline hear a block; it takes over with its first window."""
-        if self._successor is None:
-            return
-        windows = list(self._successor.push(block))
-        if not windows:
-            return
-        for window in self._pipeline.finish():
-            self._take(window)
-        self._announce(self._successor)
-        self._pipeline, self._successor = self._successor, None
-        self._reporter = self._new_reporter()
+    def _change_model(self) -> None:
+        """The window that comes is the first of another model."""
+        before, self._bundle = self._bundle, self._pipeline.bundle
+        self._announce(before, self._bundle)
+        self._reporter.use(_model_ref(self._bundle))
         if self._clips is not None:
-            self._clips.use(self._pipeline.bundle.manifest)
-        logger.info("source %s goes on with %s", self._plan.name, self._pipeline.bundle.where)
-        for window in windows:
-            self._take(window)
+            self._clips.use(self._bundle.manifest)
+        self._observer.tuned(self._plan.name, self._plan)
+        logger.info("source %s goes on with %s", self._plan.name, self._bundle.where)
 
-    def _announce(self, successor: Pipeline) -> None:
-        before, after = self._pipeline.bundle.manifest, successor.bundle.manifest
-        announce_labels(self._publisher, self._plan.name, before.labels, after.labels)
+    def _announce(self, before: Bundle, after: Bundle) -> None:
+        labels = before.manifest.labels, after.manifest.labels
+        announce_labels(self._publisher, self._plan.name, *labels)
 
     def push(self, block: AudioBlock) -> None:
         """Hear one block."""
@@ -370,14 +378,14 @@ class _Stream:
         self._measure(block)
         for window in self._pipeline.push(block):
             self._take(window)
-        self._hear_along(block)
+        self._models.heard(block, self._pipeline)
         if self._clips is not None:
             for event, decided_s in self._clips.ready():
                 self._publish(event, decided_s)
         totals = self._totals
         totals.seconds += len(block.samples) / self._source.rate_hz
         totals.gaps, totals.overflows = self._health.gaps, self._health.overflows
-        self._health.keep(self._source.fault)
+        self._health.keep(self._source.fault or self._models.fault)
 
     def finish(self) -> None:
         """End what is open: the interval of levels, and every event."""
@@ -387,9 +395,8 @@ class _Stream:
         if self._clips is not None:
             for event, decided_s in self._clips.finish():
                 self._publish(event, decided_s)
-        if self._successor is not None:
-            # Its first window never came: the next stream begins with it.
-            self._announce(self._successor)
+        # Where another model's first window never came: the next stream begins with it.
+        self._announce(self._bundle, self._pipeline.next_bundle or self._pipeline.bundle)
 
     def _finish_levels(self) -> None:
         if self._meter is not None:
@@ -418,7 +425,10 @@ class _Stream:
         self._observer.measured(record)
 
     def _take(self, window: ScoredWindow) -> None:
-        totals = self._totals
+        pipeline, totals = self._pipeline, self._totals
+        if pipeline.bundle is not self._bundle:
+            self._change_model()
+        self._models.scored(window, pipeline.bundle, pipeline.detector.classes)
         if len(window.scores):
             totals.windows += 1
             totals.compute_s.append(window.seconds)

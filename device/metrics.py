@@ -34,6 +34,7 @@ from soundpost.device.health import Health
 from soundpost.device.level_record import LevelRecord
 from soundpost.device.observer import Observer
 from soundpost.device.pipeline import ScoredWindow
+from soundpost.device.plan import SourcePlan
 from soundpost.device.settings import MetricsSettings
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class _Source:
         self.rate_hz = 0
         self.streams = 0
         self.windows = 0
+        self.failed = 0
+        self.model: tuple[str, str] | None = None
         self.buckets = [0] * (len(BUCKETS_S) + 1)
         self.compute_s = 0.0
         self.events: Counter[str] = Counter()
@@ -104,6 +107,11 @@ class Metrics(Observer):
         counts.streams += 1
         counts.rate_hz = rate_hz
 
+    def tuned(self, source: str, plan: SourcePlan) -> None:
+        """Keep which model it hears with."""
+        manifest = plan.bundle.manifest
+        self._sources[source].model = manifest.name, manifest.version
+
     def heard(self, source: str, block: AudioBlock) -> None:
         """Count samples."""
         self._sources[source].samples += len(block.samples)
@@ -113,6 +121,7 @@ class Metrics(Observer):
         if len(window.scores):
             counts = self._sources[source]
             counts.windows += 1
+            counts.failed += window.failure is not None
             counts.compute_s += window.seconds
             counts.buckets[bisect_left(BUCKETS_S, window.seconds)] += 1
 
@@ -167,12 +176,18 @@ class Metrics(Observer):
             "soundpost_source_up", "1 while it listens; by its last health.", labels=("source",)
         )
         rate = GaugeMetricFamily("soundpost_source_rate_hertz", "Capture rate.", labels=("source",))
+        model = GaugeMetricFamily(
+            "soundpost_source_model_info",
+            "Model that it hears with.",
+            labels=("source", "name", "version"),
+        )
         counters = {
             name: CounterMetricFamily(f"soundpost_source_{name}", about, labels=("source",))
             for name, about in {
                 "samples": "Samples heard, of each channel.",
                 "streams": "How often it was opened.",
                 "windows": "Windows scored.",
+                "failed_windows": "Windows for which the model gave no usable scores.",
                 "gaps": "Breaks in its sound.",
                 "lost_seconds": "Sound that was lost.",
                 "overflows": "Capture overruns.",
@@ -186,10 +201,13 @@ class Metrics(Observer):
             counters["samples"].add_metric(labels, counts.samples)
             counters["streams"].add_metric(labels, counts.streams)
             counters["windows"].add_metric(labels, counts.windows)
+            counters["failed_windows"].add_metric(labels, counts.failed)
+            if counts.model is not None:
+                model.add_metric((name, *counts.model), 1)
             counters["gaps"].add_metric(labels, health.gaps if health else 0)
             counters["lost_seconds"].add_metric(labels, health.lost_s if health else 0)
             counters["overflows"].add_metric(labels, health.overflows if health else 0)
-        yield from (up, rate, *counters.values())
+        yield from (up, rate, model, *counters.values())
         yield self._clips()
 
     def _clips(self) -> Metric:

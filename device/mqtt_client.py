@@ -143,8 +143,11 @@ class Client(paho.Client):
         self._ended.set()
         self._answered.set()
 
-    def listen_to(self, topics: Sequence[str]) -> Fault | None:
-        """Subscribe at QoS 1 and wait until the broker grants it; why it did not.
+    def listen_to(self, topics: Sequence[str], qos: int = 1) -> Fault | None:
+        """Subscribe and wait until the broker grants it; why it did not.
+
+        qos : 0 for retained messages of a whole fleet: of those with 1, a broker may queue no more
+            than a thousand for a client, and drop the others (Mosquitto, max_queued_messages)
 
         `on_subscribe` is taken for that.
         """
@@ -165,7 +168,7 @@ class Client(paho.Client):
             granted.set()
 
         self.on_subscribe = answered
-        self.subscribe([(topic, 1) for topic in topics])
+        self.subscribe([(topic, qos) for topic in topics])
         timeout_s = self._settings.timeout_s
         if not granted.wait(timeout_s):
             return Fault(

@@ -1,4 +1,4 @@
-"""Who watches a sensor: clips, metrics, the watchdog, `soundpost top`.
+"""Who watches a sensor: hard examples, metrics, the watchdog, `soundpost top`.
 
 A watcher never changes what is heard or reported, and a fault in one never ends a source.
 """
@@ -14,6 +14,7 @@ from soundpost.device.events import SoundEvent
 from soundpost.device.health import Health
 from soundpost.device.level_record import LevelRecord
 from soundpost.device.pipeline import ScoredWindow
+from soundpost.device.plan import SourcePlan
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,23 @@ class Observer:
     def opened(self, source: str, stream: str, rate_hz: int, n_channels: int) -> None:
         """A source was opened; the samples of this stream count from 0."""
 
+    def tuned(self, source: str, plan: SourcePlan) -> None:
+        """The plan's bundle and thresholds are those of all windows from now on."""
+
     def heard(self, source: str, block: AudioBlock) -> None:
         """A block arrived, before it is scored."""
 
     def scored(self, source: str, window: ScoredWindow) -> None:
         """A window went through model and detector."""
+
+    def compared(
+        self, source: str, sample: int, label: str, score: float, new_score: float
+    ) -> None:
+        """Two models on the same sound disagree: one is above its onset threshold, one is not.
+
+        sample : middle of the window, at the source's rate
+        score, new_score : of the model that reports, and of the one that is tried beside it
+        """
 
     def reported(self, event: SoundEvent, decided_s: float) -> None:
         """An event was handed to the publisher.
@@ -69,11 +82,19 @@ class _Several(Observer):
     def opened(self, source: str, stream: str, rate_hz: int, n_channels: int) -> None:
         self._tell("opened", source, stream, rate_hz, n_channels)
 
+    def tuned(self, source: str, plan: SourcePlan) -> None:
+        self._tell("tuned", source, plan)
+
     def heard(self, source: str, block: AudioBlock) -> None:
         self._tell("heard", source, block)
 
     def scored(self, source: str, window: ScoredWindow) -> None:
         self._tell("scored", source, window)
+
+    def compared(
+        self, source: str, sample: int, label: str, score: float, new_score: float
+    ) -> None:
+        self._tell("compared", source, sample, label, score, new_score)
 
     def reported(self, event: SoundEvent, decided_s: float) -> None:
         self._tell("reported", event, decided_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,9 @@ from soundpost.device.errors import ConfigError, InputError
 from soundpost.device.manifest import check_frame_class
 from soundpost.device.microphone import MicrophoneProfile, load_profile
 from soundpost.device.overlay import Overlay
-from soundpost.device.settings import LevelSettings, Settings, nearest
+from soundpost.device.settings import LevelSettings, Settings, SourceSettings, nearest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class SourcePlan:
     options : passed to the opener of the scheme
     classes : detector settings, one per label of the bundle
     levels : None: no levels are measured
+    own_bundle : the settings name a bundle for this source; updates are not for it
     """
 
     name: str
@@ -55,12 +59,14 @@ class SourcePlan:
     channel: Channel = "mix"
     options: dict[str, Any] = field(default_factory=dict)
     levels: LevelPlan | None = None
+    own_bundle: bool = False
 
 
 def plan_sources(
     settings: Settings,
     overlay: Overlay | None = None,
     running: Mapping[str, SourcePlan] | None = None,
+    model: Bundle | None = None,
 ) -> list[SourcePlan]:
     """Load and check what every source needs.
 
@@ -69,6 +75,8 @@ def plan_sources(
     settings : what is wanted
     overlay : thresholds that commands have set
     running : plans by source whose interpreters go on where bundle and sound are still the same
+    model : that an update has installed, in place of the one of [model]. What the settings say of
+        labels that it lacks is left out: the sensor must start with it.
 
     Raises
     ------
@@ -78,30 +86,13 @@ def plan_sources(
         A bundle or a profile cannot be used.
     """
     overlay = overlay or Overlay()
-    runtime, threads = settings.model.runtime, settings.model.threads
-    loaded: dict[Path, Bundle] = {}
+    running = running or {}
+    loader = _Loader(settings, model)
     plans = []
     for source in settings.sources:
-        path = source.bundle or settings.model.bundle or starter_bundle_path()
-        old = (running or {}).get(source.name)
-        if old is not None and path not in loaded and read_bundle(path).sha256 == old.bundle.sha256:
-            loaded[path] = old.bundle
-        if path not in loaded:
-            bundle, interpreter, _ = open_bundle(path, runtime, threads)
-            loaded[path] = bundle
-        elif (
-            old is not None
-            and loaded[path].sha256 == old.bundle.sha256
-            and (old.url, old.channel, old.options)
-            == (source.url, source.channel, dict(source.options))
-        ):
-            bundle, interpreter = old.bundle, old.interpreter
-        else:
-            # An interpreter holds tensors of one invocation: each source's thread needs its own,
-            # that of a source which is opened afresh as well, for the old one may not end in time.
-            bundle = loaded[path]
-            interpreter = bundle.load_interpreter(runtime, threads)
-        classes = planned_classes(settings, source.name, bundle)
+        bundle, interpreter = loader.load(source, running.get(source.name))
+        installed = model is not None and source.bundle is None
+        classes = planned_classes(settings, source.name, bundle, lenient=installed)
         plans.append(
             SourcePlan(
                 source.name,
@@ -112,14 +103,65 @@ def plan_sources(
                 source.channel,
                 dict(source.options),
                 plan_levels(settings.levels, source.profile),
+                source.bundle is not None,
             )
         )
-    _check_labels(settings, plans)
+    try:
+        check_labels(settings, plans)
+    except ConfigError as error:
+        if model is None:
+            raise
+        logger.warning("%s; it goes on without, with the installed %s", error, model.manifest.name)
+    _check_feedback(settings, plans)
     return plans
 
 
-def _check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
-    """Refuse a label of [class.LABEL], [home_assistant] or [clips] that no source knows."""
+def _check_feedback(settings: Settings, plans: Sequence[SourcePlan]) -> None:
+    """Refuse a source of [feedback] that there is not."""
+    known = [plan.name for plan in plans]
+    for name in settings.feedback.sources if settings.feedback.enabled else ():
+        if name not in known:
+            raise ConfigError(
+                f"{settings.path or 'settings'}: [feedback] sources: there is no source {name!r}"
+                f"{nearest(name, known) or '; take it out'}"
+            )
+
+
+class _Loader:
+    """Reads each bundle once, and gives each source an interpreter."""
+
+    def __init__(self, settings: Settings, model: Bundle | None) -> None:
+        self._settings, self._installed = settings.model, model
+        self._read: dict[Path, Bundle] = {}
+
+    def load(self, source: SourceSettings, old: SourcePlan | None) -> tuple[Bundle, AnyInterpreter]:
+        """What a source hears with; that of its old plan where nothing differs."""
+        runtime, threads = self._settings.runtime, self._settings.threads
+        path = source.bundle or self._settings.bundle or starter_bundle_path()
+        if source.bundle is None and self._installed is not None:
+            bundle = self._installed
+        elif path in self._read:
+            bundle = self._read[path]
+        elif old is not None and read_bundle(path).sha256 == old.bundle.sha256:
+            bundle = self._read[path] = old.bundle
+        else:
+            bundle, interpreter, _ = open_bundle(path, runtime, threads)
+            self._read[path] = bundle
+            return bundle, interpreter
+        if (
+            old is not None
+            and bundle.sha256 == old.bundle.sha256
+            and (old.url, old.channel, old.options)
+            == (source.url, source.channel, dict(source.options))
+        ):
+            return old.bundle, old.interpreter
+        # An interpreter holds tensors of one invocation: each source's thread needs its own, that
+        # of a source which is opened afresh as well, for the old one may not end in time.
+        return bundle, bundle.load_interpreter(runtime, threads)
+
+
+def check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
+    """Raise ConfigError for a label of [class], [home_assistant] or [clips] that none knows."""
     known = list(dict.fromkeys(label for plan in plans for label in plan.bundle.manifest.labels))
     settings.check_class_labels(known)
     wanted = {"home_assistant": settings.home_assistant.labels or ()}
@@ -134,12 +176,18 @@ def _check_labels(settings: Settings, plans: Sequence[SourcePlan]) -> None:
                 )
 
 
-def planned_classes(settings: Settings, source: str, bundle: Bundle) -> tuple[ClassSettings, ...]:
+def planned_classes(
+    settings: Settings, source: str, bundle: Bundle, *, lenient: bool = False
+) -> tuple[ClassSettings, ...]:
     """A source's detector settings: its bundle's, with those of the settings file in their place.
+
+    lenient : what they say of labels that the bundle lacks is left out
 
     Raises ConfigError for a label that the bundle lacks, thresholds that contradict, or what a
     bundle of this kind does not do.
     """
+    if lenient:
+        settings = settings.only_labels(source, bundle.manifest.labels)
     classes = settings.detector_classes(source, bundle.manifest.classes)
     if bundle.manifest.frames is not None:
         where = str(settings.path) if settings.path is not None else "settings"

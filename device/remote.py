@@ -7,6 +7,8 @@ A message on `<base>/<device>/cmd/<name>` is a JSON object, or empty:
     {"label": "dog", "onset": 0.8, "release": 0.5}             threshold
     {"label": "dog", "reset": true}                            threshold
     {}                                                         reload
+    {"install": true}                                          update
+    {"action": "list"}                                         feedback (feedback_answers.py)
 
 and is answered on `cmd/<name>/result`, `id` as it came; for a minute, a command that has the same
 `id` is a repeat, answered and not obeyed again:
@@ -32,6 +34,7 @@ from soundpost.device.errors import InputError, SoundpostError, UsageError
 from soundpost.device.kinds import Flag, Kind, Number, Text
 from soundpost.device.mqtt_inbox import Message
 from soundpost.device.publisher import Publisher
+from soundpost.device.rate_limit import TokenBucket
 from soundpost.device.records import parse_object
 from soundpost.device.settings import COMMANDS, CommandSettings, nearest
 from soundpost.device.topics import MAX_NAME_BYTES
@@ -63,6 +66,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, Kind]]] = {
         "reset": Flag("forget what commands have set"),
     },
     "reload": {},
+    "update": {"install": Flag("take what is offered, or only look; without: take it")},
 }
 
 
@@ -78,6 +82,7 @@ class Request:
     onset: float | None = None
     release: float | None = None
     reset: bool = False
+    install: bool = True
 
 
 def parse_request(name: str, payload: bytes) -> Request:
@@ -90,8 +95,8 @@ def parse_request(name: str, payload: bytes) -> Request:
     InputError
         The payload is too large or no JSON object.
     """
-    if name == "update":
-        raise UsageError("update: not in this version: copy the bundle, then send reload")
+    if name == "feedback":
+        raise UsageError("feedback: is answered for itself; `soundpost collect` asks for it")
     if name not in COMMANDS:
         raise UsageError(f"{name[:40]!r}: no such command{nearest(name[:40], COMMANDS)}")
     values = dict(_object(payload)) if payload else {}
@@ -157,33 +162,13 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-class TokenBucket:
-    """At most so many a minute, and as many at once after a quiet minute."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.per_minute = per_minute
-        self._clock = clock
-        self._tokens = float(per_minute)
-        self._filled_s = clock()
-
-    def take(self) -> bool:
-        """Whether one more is allowed now; it counts if so."""
-        now_s = self._clock()
-        gained = (now_s - self._filled_s) * self.per_minute / 60.0
-        self._tokens = min(float(self.per_minute), self._tokens + gained)
-        self._filled_s = now_s
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
-
-
 class Remote:
     """Obeys commands of the broker, in a thread of its own.
 
     control : what obeys
     publisher : brings commands and takes answers
     settings : which are allowed; may be changed by `use`
+    feedback : answers the command of that name: fields of its answer; None: there is no feedback
 
     Attributes
     ----------
@@ -191,12 +176,19 @@ class Remote:
     refused : commands beyond the rate, while too many wait, or with a name too long to be answered
     """
 
-    def __init__(self, control: Control, publisher: Publisher, settings: CommandSettings) -> None:
+    def __init__(
+        self,
+        control: Control,
+        publisher: Publisher,
+        settings: CommandSettings,
+        feedback: Callable[[bytes], Mapping[str, Any]] | None = None,
+    ) -> None:
         self.ignored = 0
         self.refused = 0
         self._control = control
         self._publisher = publisher
         self._settings = settings
+        self._feedback = feedback
         self._bucket = TokenBucket(settings.per_minute)
         self._subscribed = False
         # By id: which command it was of, its answer, and until when that is remembered.
@@ -265,6 +257,10 @@ class Remote:
 
     def _handle(self, message: Message) -> None:
         name, identifier = _name(message), _known_id(message.payload)
+        if name == "feedback":
+            # It may be asked again and again: its answers are large and are not remembered.
+            self._publish(message, self._answer_feedback(identifier, message.payload))
+            return
         digest = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
         known = None if identifier is None else self._answered.get(identifier)
         if known is not None and time.monotonic() < known[2]:
@@ -286,11 +282,25 @@ class Remote:
             if len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
 
+    def _answer_feedback(self, identifier: str | None, payload: bytes) -> str:
+        if self._feedback is None:
+            line = "feedback: is off; [feedback] enabled = true in the settings begins it"
+            return result_json("feedback", identifier, False, line)
+        if "feedback" not in self._settings.allow:
+            return result_json("feedback", identifier, False, _not_allowed("feedback"))
+        try:
+            answer = dict(self._feedback(payload))
+        except Exception as error:  # A fault of ours is answered too.
+            logger.exception("command feedback met a fault in soundpost")
+            answer = {"ok": False, "message": f"fault in soundpost: {error!r}"}
+        ok, line = bool(answer.pop("ok")), str(answer.pop("message"))
+        return result_json("feedback", identifier, ok, line, answer)
+
     def _obey(self, name: str, payload: bytes) -> tuple[bool, str]:
         try:
             request = parse_request(name, payload)
             if name not in self._settings.allow:
-                raise UsageError(f"{name}: not among those that commands.allow of the settings has")
+                raise UsageError(_not_allowed(name))
             return True, execute(self._control, request)
         except SoundpostError as error:
             return False, str(error)
@@ -326,6 +336,8 @@ def execute(control: Control, request: Request) -> str:
         return control.resume(request.source)
     if request.name == "reload":
         return control.reload()
+    if request.name == "update":
+        return control.update(request.install)
     if request.reset:
         return control.reset_threshold(request.source, request.label)
     if request.label is None or request.onset is None:
@@ -333,14 +345,25 @@ def execute(control: Control, request: Request) -> str:
     return control.set_threshold(request.source, request.label, request.onset, request.release)
 
 
-def result_json(command: str, identifier: str | None, ok: bool, message: str) -> str:
-    """Answer to a command."""
+def _not_allowed(name: str) -> str:
+    return f"{name}: not among those that commands.allow of the settings has"
+
+
+def result_json(
+    command: str,
+    identifier: str | None,
+    ok: bool,
+    message: str,
+    more: Mapping[str, Any] | None = None,
+) -> str:
+    """Answer to a command; more : fields of this command's own."""
     answer = {
         "schema": RESULT_SCHEMA,
         "id": identifier,
         "command": command,
         "ok": ok,
         "message": message,
+        **(more or {}),
     }
     # Escaped: an id may hold half a character, which is JSON but no UTF-8.
     return json.dumps(answer, separators=(",", ":"))

@@ -90,6 +90,7 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallFilter=adjtimex clock_adjtime
+SystemCallFilter=setpriority setrlimit prlimit64
 SystemCallErrorNumber=EPERM
 
 [Install]

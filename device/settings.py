@@ -28,6 +28,7 @@ from soundpost.device.clip_store import ClipSettings
 from soundpost.device.detector import ClassSettings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import ConfigError, InputError, UsageError
+from soundpost.device.feedback.feedback_settings import WHATS, FeedbackSettings
 from soundpost.device.home_assistant import DISCOVERY_MODES, HomeAssistantSettings
 from soundpost.device.interpreter import RUNTIME_CHOICES
 from soundpost.device.kinds import (
@@ -48,6 +49,12 @@ from soundpost.device.topics import (
     MAX_NAME_BYTES,
     check_base_topic,
     check_name,
+)
+from soundpost.device.updates.offers import NAME
+from soundpost.device.updates.update_settings import (
+    HOURS_PATTERN,
+    INSTALL_CHOICES,
+    UpdateSettings,
 )
 
 # What check_name and check_base_topic accept, as far as a regular expression can say. A `$` may
@@ -85,7 +92,7 @@ class LevelSettings:
     bands: bool = False
 
 
-COMMANDS = ("pause", "resume", "threshold", "reload")
+COMMANDS = ("pause", "resume", "threshold", "reload", "update", "feedback")
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ class SourceSettings:
     """One source.
 
     name : in its topics
-    url : "mic:", "mic:NAME", "file:PATH" or another kind that is installed
+    url : "mic:", "mic:NAME", "file:PATH", "rtp:FILE.sdp" or another kind that is installed
     channel : index, or "mix" for the mean of all
     bundle : None for the one of [model]
     profile : of its microphone (microphone.py); None: unknown
@@ -174,12 +181,26 @@ class Settings:
     sources: tuple[SourceSettings, ...] = (SourceSettings(),)
     levels: LevelSettings = field(default_factory=LevelSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
+    feedback: FeedbackSettings = field(default_factory=FeedbackSettings)
     commands: CommandSettings = field(default_factory=CommandSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     home_assistant: HomeAssistantSettings = field(default_factory=HomeAssistantSettings)
+    updates: UpdateSettings = field(default_factory=UpdateSettings)
     detector: Mapping[str, Any] = field(default_factory=dict)
     classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     path: Path | None = None
+
+    def only_labels(self, source: str, labels: Collection[str]) -> Settings:
+        """The same without what they say of other labels, for one source."""
+
+        def known(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+            return {label: values for label, values in classes.items() if label in labels}
+
+        sources = tuple(
+            replace(one, classes=known(one.classes)) if one.name == source else one
+            for one in self.sources
+        )
+        return replace(self, classes=known(self.classes), sources=sources)
 
     @property
     def overlay_path(self) -> Path:
@@ -237,6 +258,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; expected one of {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
 
 
+def _whole(pattern: str) -> str:
+    """The pattern for a whole text: a `$` may stand before a last line feed."""
+    return rf"^{pattern.strip('^$')}(?![\s\S])"
+
+
 _CLASS: dict[str, Kind] = {
     "onset": Number("an event begins at this score", 0.01, 1.0),
     "release": Number("an event ends below this score; not above onset", 0.001, 1.0),
@@ -246,7 +272,7 @@ _CLASS: dict[str, Kind] = {
     "min_gap_s": Number("events closer than this are one", 0, 3_600, "s"),
 }
 _SOURCE: dict[str, Kind] = {
-    "url": Text("mic:, mic:NAME or file:PATH"),
+    "url": Text("mic:, mic:NAME, file:PATH or rtp:FILE.sdp"),
     "channel": ChannelNumber("which channel, or the mean of all"),
     "bundle": FilePath("its model bundle; by default the one of [model]"),
     "profile": FilePath("of its microphone: response and sensitivity"),
@@ -268,6 +294,16 @@ _FILE: dict[str, Kind] = {
     "realtime": Flag("play at the pace of sound, or as fast as it is read"),
     "loop": Flag("start again at the end"),
 }
+_RTP: dict[str, Kind] = {
+    "block_s": Number("length of a block of samples", 0.005, 1.0, "s"),
+    "window_s": Number(
+        "how long a packet is waited for once a later one has come", 0.001, 1.0, "s"
+    ),
+    "buffer_s": Number("sound kept for when the sensor is busy", 0.1, 30.0, "s"),
+    "interface": Text("this machine's address on the array's network, for multicast"),
+}
+# Kinds of source whose url holds a path.
+PATH_SCHEMES = frozenset({"file", "rtp"})
 # By the kind of a source's url; kinds of other packages check their own options.
 SOURCE_OPTIONS: dict[str, Table] = {
     "mic": Table(
@@ -277,6 +313,11 @@ SOURCE_OPTIONS: dict[str, Table] = {
     ),
     "file": Table(
         "a sound file", _FILE, defaults={"block_s": 0.02, "realtime": True, "loop": False}
+    ),
+    "rtp": Table(
+        "an array on the network",
+        _RTP,
+        defaults={"block_s": 0.02, "window_s": 0.05, "buffer_s": 2.0},
     ),
 }
 
@@ -415,6 +456,43 @@ TABLES: dict[str, Table] = {
         record=MetricsSettings,
         needs="port",
     ),
+    "updates": Table(
+        "newer models from a signed repository; none without this table",
+        {
+            "repository": Text("its address or folder; it holds metadata and targets"),
+            "root": FilePath("its root.json, copied to this device by a safe way"),
+            "folder": FilePath(
+                "where models are kept; by default models-DEVICE in the folder for state"
+            ),
+            "channel": Text("of the repository", pattern=_whole(NAME.pattern)),
+            "install": Choice(
+                "automatic, or ask: what is offered waits for the command update", INSTALL_CHOICES
+            ),
+            "interval_s": Number("between two looks at the repository", 1, 31 * 86_400, "s"),
+            "spread_s": Number("the first look comes at a random time within", 0, 86_400, "s"),
+            "hours": Text(
+                "local time of day for updates, '02:00-05:00'", pattern=_whole(HOURS_PATTERN)
+            ),
+            "shadow_s": Number(
+                "sound for which a new model is compared with the old one", 1, 7 * 86_400, "s"
+            ),
+            "probation_s": Number("sound for which it must then prove itself", 1, 31 * 86_400, "s"),
+            "latency_share": Number(
+                "of the time between two windows that computing one may take", 0.01, 1
+            ),
+            "slowdown": Number("times as long as the old model it may compute", 1, 100),
+            "memory_mb": Number("that it may take", 8, 16_000, "MB"),
+            "min_agreement": Number("share of what either model hears that both must hear", 0, 1),
+            "max_score_shift": Number("of the scores, as a population stability index", 0.01, 100),
+            "max_event_ratio": Number("times as many events, or as few, it may report", 1, 1_000),
+            "max_crashes": Number("with a new model until it is taken back", 1, 100, whole=True),
+        },
+        record=UpdateSettings,
+        needs="repository",
+        wants="root",
+        # It depends on the folder for state.
+        defaults={"folder": None},
+    ),
     "clips": Table(
         "the sound of events as files; nothing is kept where someone may be heard to speak",
         {
@@ -443,6 +521,50 @@ TABLES: dict[str, Table] = {
         # It depends on the folder for state.
         defaults={"folder": None},
     ),
+    "feedback": Table(
+        "hard examples for a person to label; nothing is kept where someone may be heard to speak",
+        {
+            "enabled": Flag(
+                "keep them: seconds of sound that a person will listen to; say true only where "
+                "those who may be heard know of it and agree"
+            ),
+            "what": Choice(
+                "clips: sound, to train with; features: log-mel, for statistics (no secret: "
+                "sound can be made of it again)",
+                WHATS,
+            ),
+            "folder": FilePath("where they wait; by default feedback in the folder for state"),
+            "sources": Names(
+                "of these only; by default of all",
+                check=lambda name: check_name(name, "source name"),
+                pattern=NAME_PATTERN,
+            ),
+            "margin": Number(
+                "how near its threshold a label's highest score is uncertain; 0.5 is 0.38 to 0.62 "
+                "around 0.5",
+                0,
+                5,
+                "logits",
+            ),
+            "short_s": Number(
+                "an event that lasts no longer is an example; 0: none is", 0, 60, "s"
+            ),
+            "shadow": Flag("what two models disagree on, while one is tried beside the other"),
+            "length_s": Number("of an example", 1, 10, "s"),
+            "apart_s": Number("examples of one label closer than this are one", 0, 86_400, "s"),
+            "per_day": Number(
+                "examples of a day, shared fairly among the labels", 1, 10_000, whole=True
+            ),
+            "max_age_days": Number("older ones are deleted", 0.01, 3_650, "days"),
+            "max_size_mb": Number(
+                "of all; beyond, those go first that were collected or say least", 1, 100_000, "MB"
+            ),
+            "min_free_mb": Number("left free on the disk", 0, 1_000_000, "MB"),
+        },
+        record=FeedbackSettings,
+        # It depends on the folder for state.
+        defaults={"folder": None},
+    ),
     "detector": Table(
         "how scores become events, for every label, in place of the bundle's values",
         {key: kind for key, kind in _CLASS.items() if key not in ("onset", "release")},
@@ -456,6 +578,7 @@ NAMED_TABLES: dict[str, Table] = {
             **_SOURCE,
             **_MICROPHONE,
             **_FILE,
+            **_RTP,
         },
         defaults={"url": SourceSettings.url, "channel": SourceSettings.channel},
     ),

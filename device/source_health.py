@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timezone
 
-from soundpost.device.audio import AudioBlock
+from soundpost.device.audio import AudioBlock, Channel
 from soundpost.device.board import Board, processor_time_s
 from soundpost.device.clips import Clips
 from soundpost.device.health import Gap, Health, HealthState
@@ -53,22 +53,37 @@ class SourceHealth:
         # Of the stream that runs or ran last.
         self._stream = ""
         self._rate_hz = 0
+        self._channel: Channel = "mix"
         self._expected: int | None = None
+        # End of the last gap: one that goes on over several blocks is one.
+        self._lost_until = 0
         self._overflows_before = 0
         self._missing: tuple[str, int, int] | None = None
         self._heard_until_s: float | None = None
 
-    def opened(self, stream: str, rate_hz: int) -> None:
-        """A stream begins; what it is the successor of is measured when its first block comes."""
+    @property
+    def rate_hz(self) -> int:
+        """Of the stream that runs or ran last."""
+        return self._rate_hz
+
+    def opened(self, stream: str, rate_hz: int, channel: Channel = "mix") -> None:
+        """A stream begins; what it is the successor of is measured when its first block comes.
+
+        channel : the one that is listened to: what others lack is no loss
+        """
         if self._expected is not None:
             self._missing = (self._stream, self._rate_hz, self._expected)
         self.streams += 1
         self._stream, self._rate_hz, self._expected = stream, rate_hz, None
+        self._channel = channel
+        self._lost_until = 0
         self._overflows_before = self.overflows
         self._due_s = 0.0
 
     def heard(self, block: AudioBlock, end_s: float, overflows: int) -> None:
         """Count a block: its jump in the numbering is a gap, and so is what a new stream missed.
+
+        What is marked as missing in it is a gap, too.
 
         end_s : monotonic time of the block's end
         overflows : of the stream so far
@@ -78,12 +93,25 @@ class SourceHealth:
             missed_s = end_s - len(block.samples) / block.rate_hz - self._heard_until_s
             self._lose(Gap(stream, sample, max(0, round(missed_s * rate_hz))), rate_hz)
         elif self._expected is not None and block.first_sample != self._expected:
-            length = block.first_sample - self._expected
-            self._lose(Gap(self._stream, self._expected, length), block.rate_hz)
+            self._lose_span(self._expected, block.first_sample, block.rate_hz)
         self._missing = None
+        for part in block.missing:
+            if part.concerns(self._channel):
+                self._lose_span(part.first_sample, part.first_sample + part.length, block.rate_hz)
         self._expected = block.first_sample + len(block.samples)
         self.overflows = self._overflows_before + overflows
         self._heard_until_s = end_s
+
+    def _lose_span(self, first: int, end: int, rate_hz: int) -> None:
+        """Lose samples of the running stream; what other channels lacked before counts once."""
+        last = self.last_gap
+        if last is not None and last.stream == self._stream and first <= self._lost_until:
+            more = max(0, end - self._lost_until)
+            self.last_gap = Gap(last.stream, last.sample, last.samples + more)
+            self.lost_s += more / rate_hz
+        else:
+            self._lose(Gap(self._stream, first, end - first), rate_hz)
+        self._lost_until = max(self._lost_until, end)
 
     def _lose(self, gap: Gap, rate_hz: int) -> None:
         self.gaps += 1

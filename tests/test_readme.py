@@ -10,10 +10,12 @@ import csv
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from soundpost.device import errors
@@ -38,8 +41,10 @@ from soundpost.device.identifiers import uuid7
 from soundpost.device.level_record import LevelRecord
 from soundpost.device.publisher import Publisher
 from soundpost.device.remote import parse_request, result_json
+from soundpost.device.session.session_reader import open_session
 from soundpost.device.settings import TABLES
 from soundpost.device.topics import Topics
+from soundpost.device.updates.offers import Installed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -138,12 +143,21 @@ KNOWN: dict[str, dict[str, str | None]] = {
         ),
         "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
     },
-    "Data sets as published, and sound for an array that you do not have": {
+    "Let a sensor say what it is unsure of": {
+        "soundpost collect --host broker.local --device 'porch-*' --out examples": (
+            "soundpost collect --port PORT --device 'porch-*' --out examples"
+        ),
+        "soundpost collect copied/porch-pi copied/yard --out examples": (
+            "soundpost collect copied/porch-pi copied/yard --out examples"
+        ),
+        "soundpost train finetune --data examples --out runs/mine --init starter": (
+            "soundpost train finetune --data examples --out runs/mine --init starter "
+            "--device cpu --threads 1 --quiet training.epochs=1 training.batch_size=8"
+        ),
+    },
+    "Data sets as published": {
         "soundpost dataset check esc50 ESC-50": "soundpost dataset check esc50 ESC-50",
         "soundpost dataset show esc50 ESC-50": "soundpost dataset show esc50 ESC-50",
-        "soundpost scene render scene.toml --out scene.wav": (
-            "soundpost scene render scene.toml --out scene.wav"
-        ),
     },
     "Teachers that see": {
         "soundpost dataset world small --data esc50 --out world": (
@@ -159,7 +173,8 @@ KNOWN: dict[str, dict[str, str | None]] = {
         ),
         "soundpost train world_yin2021 --data world --out runs/yin": (
             "soundpost train world_yin2021 --data world --out runs/yin --device cpu --threads 1 "
-            "--quiet training.epochs=1 data.validation=[] data.seconds=1 training.bfloat16=false"
+            "--quiet training.epochs=1 data.validation=[] training.keep=last data.seconds=1 "
+            "training.bfloat16=false"
         ),
         "soundpost evaluate runs/yin --data world": (
             "soundpost evaluate runs/yin --data world --device cpu"
@@ -195,6 +210,50 @@ KNOWN: dict[str, dict[str, str | None]] = {
             "soundpost evaluate streaming.bundle --data scenes"
         ),
     },
+    "Record with the array": {
+        "soundpost array layout optimised --mics 64 --out array.json": (
+            "soundpost array layout optimised --mics 16 --out array.json --quiet"
+        ),
+        "soundpost scene render scene.toml --array array.json --out scene.wav": (
+            "soundpost scene render scene.toml --array array.json --out scene.wav"
+        ),
+        # Each command here has a shell of its own, which has no jobs of those before.
+        "soundpost array simulate scene.wav --loop &": (
+            "soundpost array simulate scene.wav --loop --quiet --to 127.0.0.1:PORT "
+            "> sent.txt 2>&1 & echo $! > sender.pid; "
+            "for _ in $(seq 300); do [ -e scene.sdp ] && break; sleep 0.1; done"
+        ),
+        "soundpost array receive scene.sdp --seconds 5": (
+            "soundpost array receive scene.sdp --seconds 1"
+        ),
+        "soundpost record --source rtp:scene.sdp --array array.json --seconds 6 --out yard": (
+            "soundpost record --source rtp:scene.sdp --array array.json --seconds 2 --out yard "
+            "--keep-free 0 --quiet"
+        ),
+        "kill %1": "kill $(cat sender.pid)",
+        "soundpost images yard --picture yard.png --at 1": (
+            "soundpost images yard --picture yard.png --at 1"
+        ),
+        "soundpost images --live yard": "soundpost images --live yard --plain --seconds 2",
+        "soundpost record --source rtp:array.sdp --array array.json --camera v4l2:/dev/video0 "
+        "--page --out hall": (
+            # As much of it as a machine without array and camera has.
+            "soundpost record --source scene.wav --array array.json --camera file:street.mkv "
+            "--out hall --keep-free 0 --quiet"
+        ),
+        "soundpost images hall": "soundpost images hall --quiet",
+        "soundpost images hall --video hall.mp4": "soundpost images hall --video hall.mp4 --quiet",
+        "soundpost session check hall --repair": "soundpost session check hall --repair",
+        "soundpost session show hall --picture hall.svg": (
+            "soundpost session show hall --picture hall.svg"
+        ),
+        "soundpost session trim hall --from 0.5 --to 1.5 --out bark": (
+            "soundpost session trim hall --from 0.5 --to 1.5 --out bark"
+        ),
+        "soundpost session export hall --clips clips --seconds 1": (
+            "soundpost session export hall --clips clips --seconds 1"
+        ),
+    },
     "Give a sensor a model": {
         "scp mine.bundle pi@porch-pi.local:soundpost/": None,
         "soundpost bundle check mine.bundle": "soundpost bundle check mine.bundle",
@@ -202,6 +261,27 @@ KNOWN: dict[str, dict[str, str | None]] = {
             "soundpost run --config soundpost.toml --check"
         ),
         "sudo systemctl reload soundpost": None,
+        # To a sensor that runs with a repository; tests/device/updates/test_live_update.py has one.
+        "soundpost command update --host broker.local --device porch-pi --look": (
+            "soundpost command update --help"
+        ),
+        "soundpost command update --host broker.local --device porch-pi": (
+            "soundpost command update --help"
+        ),
+    },
+    "Bring a model to many sensors": {
+        "soundpost repo add models mine.bundle --channel canary": (
+            "soundpost repo add models mine.bundle --channel canary"
+        ),
+        "soundpost repo push models": "soundpost repo push models",
+        "soundpost fleet list --host broker.local": "soundpost fleet list --port PORT",
+        "soundpost fleet roll-out mine-1.1.0 --repo models --host broker.local --dry-run": (
+            "soundpost fleet roll-out mine-1.1.0 --repo models --port PORT --dry-run"
+        ),
+        "soundpost fleet roll-out mine-1.1.0 --repo models --host broker.local": (
+            "soundpost fleet roll-out mine-1.1.0 --repo models --port PORT --hold 0s --spread 0s"
+        ),
+        "soundpost fleet status --repo models": "soundpost fleet status --repo models",
     },
     "The starter, and what it is not for": {
         "soundpost bundle show --card": "soundpost bundle show --card",
@@ -449,7 +529,7 @@ def test_change_it_while_it_runs(reader: Reader, broker: Any) -> None:
         sensor.communicate()
     check, show, _, pause, resume, threshold, reset = told.values()
     assert check == "soundpost.toml: in order\n"
-    assert 'allow = ["pause", "resume", "threshold", "reload"]' in show
+    assert 'allow = ["pause", "resume", "threshold", "reload", "update", "feedback"]' in show
     assert pause == "porch-pi: porch paused for 3600 s\n"
     assert resume == "porch-pi: porch listening\n"
     assert threshold.startswith("porch-pi: dog: onset 0.9, release ")
@@ -507,6 +587,38 @@ def test_how_loud_it_is(reader: Reader) -> None:
     assert "porch: levels every 60 s in dB SPL by the profile porch-mic\n" in told
 
 
+def test_an_array_is_simulated_recorded_looked_at_cut_and_exported(reader: Reader) -> None:
+    section = "Record with the array"
+    (scene,) = [block.text for block in snippets("toml") if block.section == section]
+    (reader.folder / "scene.toml").write_text(scene, encoding="utf-8")
+    layouts = module_of("train/datasets/layouts.py")
+    layouts.write_video(reader.folder / "street.mkv", 2.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        reader.port = free.getsockname()[1] & ~1
+    told = reader.follow(section)
+    info = soundfile.info(reader.folder / "scene.wav")
+    assert (info.channels, info.samplerate, info.frames) == (16, 16_000, 32_000)
+    assert (reader.folder / "scene.sdp").read_text(encoding="utf-8").count("m=audio ") == 2
+    yard = open_session(reader.folder / "yard")
+    assert (yard.n_channels, yard.rate_hz) == (16, 16_000)
+    assert yard.n_samples >= 32_000
+    # What was rendered, over and over, is what was heard on each channel.
+    heard = yard.read(8_000, 16_000)
+    rendered, _ = soundfile.read(reader.folder / "scene.wav")
+    for channel in (0, 15):
+        around = np.concatenate([rendered[:, channel], rendered[:16_000, channel]])
+        product = scipy.signal.correlate(around, heard[:, channel], "valid")
+        first = int(product.argmax())
+        np.testing.assert_allclose(heard[:, channel], around[first : first + 16_000], atol=2.0**-20)
+    assert "; 0 gaps" in told["soundpost array receive scene.sdp --seconds 5"]
+    assert "ok       sound: 32000 samples, no gap" in told["soundpost session check hall --repair"]
+    for name in ("yard.png", "hall.svg", "hall.mp4", "hall/acoustic_images.h5"):
+        assert (reader.folder / name).stat().st_size > 1_000, name
+    assert told["soundpost session trim hall --from 0.5 --to 1.5 --out bark"] == "bark: 1.000 s\n"
+    assert told["soundpost session export hall --clips clips --seconds 1"] == "clips: 2 clips\n"
+
+
 def test_train_evaluate_export_check(reader: Reader) -> None:
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, reader.folder)
@@ -521,6 +633,70 @@ def test_train_evaluate_export_check(reader: Reader) -> None:
     assert manifest.labels == ("doorbell", "other")
     assert manifest.front_end == FrontEnd()
     assert "in order" in told["soundpost bundle check mine.bundle"]
+
+
+def test_examples_are_collected_labelled_and_trained_with(reader: Reader, broker: Any) -> None:
+    """From a sensor that hears noise it is unsure of, and from two copies of its folder."""
+    section = "Let a sensor say what it is unsure of"
+    sound = 0.02 * np.random.default_rng(3).standard_normal(20 * RATE_HZ)
+    soundfile.write(reader.folder / "unsure.wav", sound, RATE_HZ)
+    (feedback,) = [b.text for b in snippets("toml") if b.section == section]
+    settings = reader.folder / "soundpost.toml"
+    settings.write_text(settings.read_text(encoding="utf-8") + feedback, encoding="utf-8")
+    loaded = load_settings(settings, environment={"STATE_DIRECTORY": str(reader.folder)}).feedback
+    assert (loaded.enabled, loaded.margin, loaded.folder) == (True, 0.5, reader.folder / "feedback")
+    reader.port = broker.port
+    # A wide margin: the starter is sure that noise is nothing of what it knows.
+    options = {
+        "source.porch.url": "file:unsure.wav",
+        "source.porch.channel": "mix",
+        "source.porch.loop": "true",
+        "mqtt.host": "127.0.0.1",
+        "mqtt.port": broker.port,
+        "feedback.margin": 5,
+        "feedback.apart_s": 1,
+        "feedback.min_free_mb": 0,
+        "feedback.folder": "kept",
+    }
+    sets = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
+    sensor = subprocess.Popen(
+        [sys.executable, "-m", "soundpost.device", "run", "--config", str(settings), *sets],
+        cwd=reader.folder,
+        env=reader.environment,
+    )
+    try:
+        kept = reader.folder / "kept"
+        deadline_s = time.monotonic() + 400
+        while len(list(kept.glob("*.flac"))) < 2:
+            assert time.monotonic() < deadline_s
+            assert sensor.poll() is None
+            time.sleep(0.2)
+        over_mqtt, from_folders, train = commands(section)
+        told = reader.run(section, over_mqtt)
+        assert re.search(r"^porch-pi: \d+ new, 0 known$", told, re.MULTILINE)
+    finally:
+        sensor.terminate()
+        sensor.wait(60)
+    for name in ("porch-pi", "yard"):
+        shutil.copytree(kept, reader.folder / "copied" / name)
+    reader.run(section, from_folders)
+    examples = reader.folder / "examples"
+    with (examples / "clips.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["id"] for row in rows}) == len(rows) >= 2
+    for number, row in enumerate(rows):
+        # Hours of one microphone do not fill two sides: as if they were of many days.
+        row.update(label=("noise", "other")[number % 2], group=f"day {number}")
+    while len(rows) < 20:
+        rows.append({**rows[len(rows) % 2], "filename": "", "group": f"day {len(rows)}"})
+        rows[-1]["filename"] = f"porch-pi/copy-{len(rows)}.flac"
+        shutil.copy2(examples / rows[0]["filename"], examples / rows[-1]["filename"])
+    with (examples / "clips.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    reader.run(section, train)
+    assert (reader.folder / "runs" / "mine" / "model.safetensors").is_file()
 
 
 def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
@@ -543,8 +719,7 @@ def test_soundscapes_to_a_streaming_bundle(reader: Reader) -> None:
     assert judged[1] == on_card[1]
 
 
-def test_data_sets_and_scenes(reader: Reader) -> None:
-    section = "Data sets as published, and sound for an array that you do not have"
+def test_data_sets(reader: Reader) -> None:
     folder = reader.folder / "ESC-50"
     for name in ("audio", "meta"):
         (folder / name).mkdir(parents=True)
@@ -554,12 +729,8 @@ def test_data_sets_and_scenes(reader: Reader) -> None:
         soundfile.write(folder / "audio" / name, np.zeros(5 * 44_100, np.int16), 44_100)
         rows.append(f"{name},{fold},{target},{category},False,100{fold},A")
     (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    (scene,) = [block.text for block in snippets("toml") if block.section == section]
-    (reader.folder / "scene.toml").write_text(scene, encoding="utf-8")
-    told = reader.follow(section)
+    told = reader.follow("Data sets as published")
     assert "dog" in told["soundpost dataset show esc50 ESC-50"]
-    info = soundfile.info(reader.folder / "scene.wav")
-    assert (info.channels, info.samplerate, info.frames) == (128, 16_000, 32_000)
 
 
 def test_teachers_that_see(reader: Reader) -> None:
@@ -599,13 +770,54 @@ def make_clips(folder: Path) -> None:
 
 def test_give_a_sensor_a_model(reader: Reader) -> None:
     shutil.copy2(starter_bundle_path(), reader.folder / "mine.bundle")
-    (model,) = [b.text for b in snippets("toml") if b.section == "Give a sensor a model"]
+    model, updates = [b.text for b in snippets("toml") if b.section == "Give a sensor a model"]
     with (reader.folder / "soundpost.toml").open("a", encoding="utf-8") as file:
         file.write(model)
     told = reader.follow("Give a sensor a model")
     assert "mine.bundle: in order" in told["soundpost bundle check mine.bundle"]
     settings = load_settings(reader.folder / "soundpost.toml", environment={})
     assert settings.model.bundle == reader.folder / "mine.bundle"
+    (reader.folder / "updates.toml").write_text(updates, encoding="utf-8")
+    environment = {"STATE_DIRECTORY": str(reader.folder)}
+    found = load_settings(reader.folder / "updates.toml", environment=environment).updates
+    assert (found.channel, found.install) == ("stable", "automatic")
+    assert found.root == reader.folder / "root.json"
+    for key in ("shadow_s", "probation_s"):
+        assert key in TABLES["updates"].kinds
+
+
+def test_bring_a_model_to_many_sensors(reader: Reader, broker: Any) -> None:
+    """To one, with a repository whose `stable` has the version before."""
+    signed = module_of("device/updates/signed_repository.py")
+    fleet = module_of("export/fleet/fleet_sensor.py")
+    operator = signed.Operator(reader.folder / "models")
+    before = signed.bundle_bytes("1.0.0", "mine")
+    sha256 = operator.add(before).offer.sha256
+    operator.push()
+    (reader.folder / "mine.bundle").write_bytes(signed.bundle_bytes("1.1.0", "mine"))
+    reader.port = broker.port
+    reader.environment["SOUNDPOST_REPO_PASSPHRASE"] = signed.PASSPHRASE
+    sensor = fleet.FleetSensor(
+        signed.DEVICE,
+        broker.port,
+        str(operator.public),
+        operator.root,
+        reader.folder / "sensor",
+        Installed("mine", "1.0.0", sha256),
+    )
+    try:
+        told = list(reader.follow("Bring a model to many sensors").values())
+    finally:
+        sensor.close()
+    listed, planned, rolled, status = told[2:]
+    assert listed.splitlines()[0] == "1 sensor: 1 well"
+    assert planned.splitlines()[1:] == ["porch-pi: wave 1"]
+    assert "porch-pi: wave 1: confirmed" in rolled.splitlines()
+    assert status.splitlines()[1:] == [
+        "done: all of 1 sensor asked",
+        "  porch-pi: wave 1: confirmed",
+    ]
+    assert sensor.state.installed.version == "1.1.0"
 
 
 def test_the_card(reader: Reader) -> None:
@@ -661,6 +873,8 @@ def test_topic_table() -> None:
         topics.level("SOURCE"),
         topics.health("SOURCE"),
         topics.paused("SOURCE"),
+        topics.model_state,
+        topics.feedback_state,
         topics.cmd("NAME"),
         topics.cmd_result("NAME"),
     ]
@@ -675,7 +889,9 @@ def test_records_are_ours() -> None:
     assert result_json("pause", "7", True, "porch paused for 600 s") == result.strip()
     text = README.partition("**Command**")[2].partition("```")[0]
     for name, payload in zip(
-        ("pause", "resume", "threshold", "threshold"), re.findall(r"`(\{.*?\})`", text), strict=True
+        ("pause", "resume", "threshold", "threshold", "update"),
+        re.findall(r"`(\{.*?\})`", text),
+        strict=True,
     ):
         parse_request(name, payload.encode())
     assert SoundEvent.from_json(event).to_json() == event.strip()

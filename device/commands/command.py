@@ -40,6 +40,8 @@ pause      closes the source, or all: nothing is heard until `resume`, or for --
 resume     opens it again.
 threshold  sets a label's thresholds; they are kept over restarts, until --reset.
 reload     reads the settings file again, as `systemctl reload soundpost` does.
+update     looks for a newer model in the repository of its settings, and tries and installs it;
+           with --look, installs nothing.
 
 examples:
   soundpost command pause --device porch-pi
@@ -47,6 +49,7 @@ examples:
   soundpost command resume --device porch-pi
   soundpost command threshold --device porch-pi --label dog --onset 0.8 --release 0.5
   soundpost command threshold --device porch-pi --label dog --reset
+  soundpost command update --device porch-pi
   soundpost command reload --config soundpost.toml         broker and device of that file
 
 exit codes:
@@ -60,7 +63,9 @@ exit codes:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
+    # `soundpost collect` speaks the other one.
+    known = [name for name in COMMANDS if name != "feedback"]
+    parser.add_argument("command", choices=known, metavar="COMMAND", help=", ".join(known))
     parser.add_argument("--device", metavar="ID", help="which sensor")
     parser.add_argument("--source", metavar="NAME", help="which of its sources (default: all)")
     parser.add_argument("--duration", type=float, metavar="S", help="pause: seconds")
@@ -69,6 +74,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", type=float, help="threshold: an event ends below this score")
     parser.add_argument(
         "--reset", action="store_true", default=None, help="threshold: as in settings and bundle"
+    )
+    parser.add_argument(
+        "--look",
+        dest="install",
+        action="store_false",
+        default=None,
+        help="update: only look what is offered",
     )
     parser.add_argument("--timeout", type=float, default=15.0, metavar="S", help="for the answer")
     parser.add_argument(
@@ -104,6 +116,7 @@ def _payload(arguments: argparse.Namespace) -> str:
         "onset": arguments.onset,
         "release": arguments.release,
         "reset": arguments.reset,
+        "install": arguments.install,
     }
     text = json.dumps({key: value for key, value in values.items() if value is not None})
     try:
@@ -175,7 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    summary="pause, resume, re-tune or reload a sensor over MQTT",
+    summary="pause, resume, re-tune, reload or update a sensor over MQTT",
     description=_DESCRIPTION,
     add_arguments=_add_arguments,
     run=_run,

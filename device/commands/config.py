@@ -86,6 +86,8 @@ def shown(reading: Reading) -> Iterator[str]:
     depends: dict[tuple[str, str], Any] = {("outbox", "path"): settings.outbox.path}
     if settings.clips.enabled:
         depends["clips", "folder"] = settings.clips.folder
+    if settings.feedback.enabled:
+        depends["feedback", "folder"] = settings.feedback.folder
     for name, table in TABLES.items():
         if name == "mqtt" and settings.mqtt is None:
             yield from ("", "# no [mqtt]: a broker of our own, for this machine alone")

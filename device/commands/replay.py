@@ -18,7 +18,7 @@ from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.capture import BlockSource
 from soundpost.device.command import Command
 from soundpost.device.detector import Detection
-from soundpost.device.errors import InputError, UsageError
+from soundpost.device.errors import BundleError, InputError, UsageError
 from soundpost.device.file_source import open_file
 from soundpost.device.files import write_atomically
 from soundpost.device.interpreter import RUNTIME_CHOICES
@@ -159,6 +159,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(f"{'onset':>9}   {'offset':>9}    label")
         for window in _windows(source, pipeline):
+            if window.failure is not None:
+                raise BundleError(f"{bundle.where}: {window.failure}; export it again")
             for detection in window.detections:
                 line = _event_line(detection, rate_hz, arguments.json)
                 if line is not None and detection.label in wanted:

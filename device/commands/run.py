@@ -24,9 +24,12 @@ from soundpost.device.discovery import Discovery
 from soundpost.device.disk_outbox import DiskOutbox
 from soundpost.device.errors import BrokerError, SoundpostError, UsageError
 from soundpost.device.events import SoundEvent
+from soundpost.device.feedback.feedback import Feedback
+from soundpost.device.feedback.feedback_answers import FeedbackAnswers
 from soundpost.device.health import Health
 from soundpost.device.home_assistant import AnnouncedSource
 from soundpost.device.interrupt import interrupts_wait
+from soundpost.device.model_updates import ModelUpdates, installed_model, read_root, started
 from soundpost.device.monitor import Monitor
 from soundpost.device.mqtt_link import LinkState
 from soundpost.device.notify import Notifier
@@ -35,9 +38,10 @@ from soundpost.device.overlay import load_overlay
 from soundpost.device.plan import SourcePlan, plan_sources
 from soundpost.device.publisher import Publisher
 from soundpost.device.remote import Remote
-from soundpost.device.settings import Settings, SourceSettings
+from soundpost.device.settings import PATH_SCHEMES, Settings, SourceSettings
 from soundpost.device.speech import SpeechGate
 from soundpost.device.topics import Topics
+from soundpost.device.updates.boot import Boot
 from soundpost.device.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ examples:
   soundpost run --set mqtt.host=192.168.1.2 --set mqtt.username=porch
   soundpost run --config /etc/soundpost.toml
   soundpost run --source file:street.wav              as if it were heard now; ends with the file
+  soundpost run --source rtp:array.sdp --channel 0    one microphone of an array on the network
 
 a settings file:
   device_id = "porch-pi"
@@ -78,12 +83,15 @@ a settings file:
   [levels]
   enabled = true                                     # publish LAeq, LAFmax, L10, L50, L90 ...
   interval_s = 60
+  [updates]                                          # newer models; see `soundpost repo --help`
+  repository = "https://models.example.org/soundpost"
+  root = "root.json"                                 # whose models are trusted
 """
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML)")
-    parser.add_argument("--source", metavar="URL", help="mic:, mic:NAME or file:PATH")
+    parser.add_argument("--source", metavar="URL", help="mic:, mic:NAME, file:PATH or rtp:FILE.sdp")
     parser.add_argument("--channel", metavar="N", help="channel of the source, or mix")
     parser.add_argument("--bundle", metavar="FILE", help="model (default: the starter bundle)")
     parser.add_argument("--device-id", metavar="ID", help="name of this sensor in topics")
@@ -100,9 +108,11 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _from_here(url: str) -> str:
     """A source as typed: its path is relative to the shell's folder, not to the settings file's."""
     scheme, colon, path = url.partition(":")
-    if colon and scheme != "file":
+    if not colon:
+        scheme, path = "file", url
+    if scheme not in PATH_SCHEMES:
         return url
-    return f"file:{Path(path if colon else url).expanduser().absolute()}"
+    return f"{scheme}:{Path(path).expanduser().absolute()}"
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -166,17 +176,43 @@ def _run(arguments: argparse.Namespace) -> int:
         # systemd ends a sensor that hangs with SIGABRT: the log shows where every thread stood.
         faulthandler.enable()
     settings = _settings(arguments)
+    if arguments.check:
+        return _check(settings)
+    with started(settings) as found:
+        return _listen(arguments, settings, found, notifier, stopping, reloading)
+
+
+def _check(settings: Settings) -> int:
+    with interrupts_wait():
+        plans = plan_sources(settings, load_overlay(settings.overlay_path))
+        if settings.clips.enabled or settings.feedback.enabled:
+            SpeechGate()
+    for plan in plans:
+        manifest = plan.bundle.manifest
+        print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
+        _tell_levels(plan)
+    if settings.updates.repository is not None:
+        read_root(settings.updates)
+        print(f"updates: channel {settings.updates.channel} of {settings.updates.repository}")
+    return 0
+
+
+def _listen(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    found: Boot | None,
+    notifier: Notifier,
+    stopping: threading.Event,
+    reloading: threading.Event,
+) -> int:
     with interrupts_wait():
         overlay = load_overlay(settings.overlay_path)
-        plans = plan_sources(settings, overlay)
+        model = installed_model(found)
+        plans = plan_sources(settings, overlay, model=model)
         # What every clip must pass.
         gate = SpeechGate() if settings.clips.enabled else None
-    if arguments.check:
-        for plan in plans:
-            manifest = plan.bundle.manifest
-            print(f"{plan.name}: {plan.url}, bundle {manifest.name} {manifest.version}: in order")
-            _tell_levels(plan)
-        return 0
+        # One for each thread that judges.
+        feedback_gate = SpeechGate() if settings.feedback.enabled else None
     interrupted = False
     with (
         DiskOutbox(settings.outbox) as outbox,
@@ -192,11 +228,12 @@ def _run(arguments: argparse.Namespace) -> int:
         metrics = _offer_metrics(settings, publisher, stack)
         clips = None if gate is None else Clips(settings.clips, gate)
         monitor = Monitor(settings.device_id, publisher)
-        observers = [_Teller(), watchdog, monitor, *metrics]
+        feedback = _feedback(settings, publisher, feedback_gate)
+        observers = [_Teller(), watchdog, monitor, *metrics, *feedback]
         daemon = Daemon(plans, settings.device_id, publisher, observers, clips)
         monitor.start(lambda: daemon.plans)
-        for one in metrics:
-            one.names = lambda: daemon.plans
+        for known in metrics:
+            known.names = lambda: daemon.plans
         for plan in plans:
             manifest = plan.bundle.manifest
             _say(
@@ -209,7 +246,8 @@ def _run(arguments: argparse.Namespace) -> int:
         def take(new: Settings, plans: Sequence[SourcePlan]) -> None:
             remote.use(new.commands)
             wanted = new.home_assistant.resolved(settings.mqtt is not None)
-            discovery.update(announced_sources(plans), wanted)
+            discovery.update(announced_sources(plans), wanted, can_update(new))
+            updates.follow_reload()
 
         control = Control(
             lambda: _settings(arguments),
@@ -218,11 +256,18 @@ def _run(arguments: argparse.Namespace) -> int:
             daemon,
             publisher,
             on_settings=take,
+            model=model,
         )
-        remote = Remote(control, publisher, settings.commands).start()
+        updates = ModelUpdates(settings, found, control, daemon, publisher, _tell)
+        answers = [FeedbackAnswers(one).answer for one in feedback]
+        remote = Remote(control, publisher, settings.commands, *answers)
         if clips is not None and clips.fault is None:
             _say(f"clips without speech are kept in {settings.clips.folder}")
+        if feedback:
+            _say(f"hard examples without speech are kept in {settings.feedback.folder}")
         daemon.start()
+        updates.start()
+        remote.start()
         try:
             while not stopping.is_set() and not daemon.wait(0.2):
                 if reloading.is_set():
@@ -234,8 +279,11 @@ def _run(arguments: argparse.Namespace) -> int:
             interrupted = True
         notifier.stopping("hands over what waits")
         remote.close()
+        updates.close()
         daemon.stop()
         daemon.wait(5.0)
+        for one in feedback:
+            one.close(5.0)
         monitor.close()
         discovery.close()
         monitor.close()
@@ -248,6 +296,9 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{name}: {totals.seconds:.1f} s heard, {totals.windows} windows scored, "
             f"{totals.events} events{_clips_of(clips, name)}"
         )
+    for one in feedback:
+        counts = ", ".join(f"{count} {what}" for what, count in one.counts().items())
+        _say(f"feedback: {counts}")
     for error in daemon.errors.values():
         return error.exit_code if isinstance(error, SoundpostError) else 1
     if waiting:
@@ -290,6 +341,21 @@ def _offer_metrics(
     return []
 
 
+def _feedback(settings: Settings, publisher: Publisher, gate: SpeechGate | None) -> list[Feedback]:
+    """What keeps hard examples; nothing where it is not asked for."""
+    topic = publisher.topics.feedback_state
+    if gate is None:
+        if settings.outbox.path.with_name("feedback").is_dir():
+            # It was on once: what the broker keeps of it is true no more.
+            publisher.publish_retained(topic, "")
+        return []
+
+    def publish(state: str) -> None:
+        publisher.publish_retained(topic, state)
+
+    return [Feedback(settings.feedback, settings.device_id, publish, gate)]
+
+
 def announced_sources(plans: Sequence[SourcePlan]) -> list[AnnouncedSource]:
     """What Home Assistant is told of the sources."""
     return [
@@ -303,9 +369,16 @@ def announced_sources(plans: Sequence[SourcePlan]) -> list[AnnouncedSource]:
     ]
 
 
+def can_update(settings: Settings) -> bool:
+    """Whether a button that sends the command `update` would do something."""
+    commands = settings.commands
+    asked_for = settings.updates.repository is not None
+    return asked_for and commands.enabled and "update" in commands.allow
+
+
 def _discovery(settings: Settings, plans: Sequence[SourcePlan], publisher: Publisher) -> Discovery:
     wanted = settings.home_assistant.resolved(settings.mqtt is not None)
-    discovery = Discovery(publisher, wanted, announced_sources(plans))
+    discovery = Discovery(publisher, wanted, announced_sources(plans), can_update(settings))
     # A broker of our own forgets everything when we end: there is nothing to take back.
     if settings.mqtt is not None or wanted.discovery != "off":
         discovery.start()

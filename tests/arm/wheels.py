@@ -37,10 +37,12 @@ def applies(requirement: Requirement, python: str, machine: str) -> bool:
 
 
 def device_requirements() -> list[Requirement]:
-    """What soundpost[device,clips,metrics] asks for."""
+    """What soundpost[device,clips,metrics,updates] asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["device"] + extras["clips"] + extras["metrics"]
+    lines = list(project["dependencies"])
+    for extra in ("device", "clips", "metrics", "updates"):
+        lines += extras[extra]
     return [Requirement(line) for line in lines]
 
 

@@ -117,6 +117,18 @@ def test_any_cut_of_a_stream_resamples_to_the_same_bits_as_one_shot(
         assert np.array_equal(streamed, soxr.resample(samples, rate_in_hz, rate_out_hz, "HQ"))
 
 
+@pytest.mark.parametrize("rates_hz", [(48_000, 12_288), (44_100, 12_288), (16_000, 16_000)])
+def test_each_channel_of_an_array_is_resampled_as_if_alone(rates_hz: tuple[int, int]) -> None:
+    samples = np.stack([noise(20_000, seed=seed) for seed in range(5)], axis=1)
+    resampler = StreamResampler(*rates_hz, n_channels=5)
+    parts = [resampler.push(part) for part in cut(samples, [0.1, 0.11, 0.7])]
+    streamed = np.concatenate([*parts, resampler.flush()])
+    assert streamed.shape[1] == 5
+    for channel in range(5):
+        alone = soxr.resample(samples[:, channel], *rates_hz, "HQ")
+        assert np.array_equal(streamed[:, channel], alone)
+
+
 @pytest.mark.parametrize("rate_in_hz", RATES_HZ)
 def test_a_tone_keeps_its_phase_and_level(rate_in_hz: int) -> None:
     """Against the tone itself and against scipy's polyphase filter."""

@@ -24,8 +24,9 @@ from soundpost.device.command import Command
 SOUNDPOST = [sys.executable, "-m", "soundpost.device"]
 COMMANDS = [
     *("demo", "run", "devices", "top", "doctor", "service", "alerts", "replay"),
-    *("config", "command"),
-    *("bundle", "scene", "soundscapes", "dataset", "train", "distil", "evaluate", "export"),
+    *("config", "command", "bundle", "repo", "fleet", "collect"),
+    *("record", "session", "images", "calibrate", "array", "scene"),
+    *("soundscapes", "dataset", "train", "distil", "evaluate", "export"),
 ]
 
 

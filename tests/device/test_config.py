@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from soundpost.device.errors import ConfigError, InputError, SoundpostError, Usa
 from soundpost.device.home_assistant import HomeAssistantSettings
 from soundpost.device.settings import LevelSettings, MetricsSettings, Settings, SourceSettings
 from soundpost.device.tls import TlsSettings
+from soundpost.device.updates.update_settings import UpdateSettings
 
 NO_PASSWORD: dict[str, str] = {}
 FULL = """\
@@ -77,6 +79,11 @@ rate_hz = 48000
 url = "file:tape.flac"
 loop = true
 bundle = "/opt/other.bundle"
+
+[source.wall]
+url = "rtp:wall.sdp"
+channel = 127
+window_s = 0.1
 
 [class.dog]
 onset = 0.8
@@ -140,7 +147,7 @@ def test_every_value_is_read(tmp_path: Path) -> None:
     assert settings.mqtt.keepalive_s == 45
     assert settings.model.bundle == tmp_path / "birds.bundle"
     assert (settings.model.threads, settings.model.runtime) == (2, "tflite-runtime")
-    garden, tape = settings.sources
+    garden, tape, wall = settings.sources
     assert (garden.name, garden.url, garden.channel) == ("garden", "mic:USB", 3)
     assert garden.options == {"rate_hz": 48_000}
     assert garden.profile == tmp_path / "garden.toml"
@@ -159,6 +166,8 @@ def test_every_value_is_read(tmp_path: Path) -> None:
     assert tape.url == f"file:{tmp_path / 'tape.flac'}"
     assert tape.options == {"loop": True}
     assert tape.bundle == Path("/opt/other.bundle")
+    assert (wall.url, wall.channel) == (f"rtp:{tmp_path / 'wall.sdp'}", 127)
+    assert wall.options == {"window_s": 0.1}
 
 
 def test_the_password_is_never_printed_and_the_environment_goes_first(tmp_path: Path) -> None:
@@ -375,6 +384,62 @@ def test_home_assistant(tmp_path: Path) -> None:
         ('prefix = "a/#"', "contains '#'"),
     ):
         assert message in refusal(tmp_path, f"[home_assistant]\n{line}\n")
+
+
+UPDATES = """
+[updates]
+repository = "{repository}"
+root = "keys/root.json"
+channel = "canary"
+install = "ask"
+hours = "22:00-05:30"
+shadow_s = 60
+"""
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [
+        ("https://models.example.org/a", "https://models.example.org/a"),
+        ("models", "{folder}/models"),
+        ("/srv/models", "/srv/models"),
+    ],
+)
+def test_updates(tmp_path: Path, repository: str, expected: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f'device_id = "porch"\n{UPDATES.format(repository=repository)}', "utf-8")
+    found = load_settings(path, environment={"STATE_DIRECTORY": "/var/lib/soundpost"}).updates
+    assert found == UpdateSettings(
+        repository=expected.format(folder=tmp_path),
+        root=tmp_path / "keys/root.json",
+        # By the sensor's name: two on one machine do not meet.
+        folder=Path("/var/lib/soundpost/models-porch"),
+        channel="canary",
+        install="ask",
+        hours="22:00-05:30",
+        shadow_s=60,
+    )
+    assert load_settings(environment={"HOME": str(tmp_path)}).updates == UpdateSettings()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('channel = "stable"', "channel: is set but repository is not"),
+        ('repository = "a"', "root is missing"),
+        ('repository = "a"\nroot = "b"\nhours = "22-5"', "hours must be two times of day"),
+        ('repository = "a"\nroot = "b"\nchannel = "a b"', "channel must be a name"),
+        ('repository = "a"\nroot = "b"\ninstall = "never"', "expected one of automatic, ask"),
+        ('repository = "a"\nroot = "b"\nshadow_s = 0', "expected a number from 1 to"),
+        ('repository = "a"\nroot = "b"\nchanel = "x"', "did you mean channel?"),
+    ],
+)
+def test_updates_that_cannot_be_are_refused(tmp_path: Path, lines: str, message: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f"[updates]\n{lines}\n", "utf-8")
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+        load_settings(path, environment={"STATE_DIRECTORY": str(tmp_path)})
+    assert "[updates]" in str(refused.value)
 
 
 def test_a_password_needs_a_user_name(tmp_path: Path) -> None:

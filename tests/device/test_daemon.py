@@ -59,11 +59,8 @@ def plan(tiny_bundle: Path) -> Callable[..., SourcePlan]:
             replace(drops, onset=0.99),
         )
         options = {"realtime": realtime} | more.pop("options", {})
-        options = (
-            {}
-            if str(url).startswith(("mic:", "lossy:", "flaky:", "broken:", "stuck:"))
-            else options
-        )
+        kinds = ("mic:", "lossy:", "flaky:", "broken:", "stuck:", "holed:")
+        options = {} if str(url).startswith(kinds) else options
         return SourcePlan(name, str(url), bundle, interpreter, classes, options=options, **more)
 
     return made
@@ -414,6 +411,7 @@ import time
 import numpy as np
 from soundpost.device.audio import AudioBlock
 from soundpost.device.errors import CaptureError
+from soundpost.device.gaps import Missing
 
 class Lossy:
     rate_hz, n_channels, name, live, overflows, fault = 16_000, 1, "lossy", True, 0, None
@@ -427,6 +425,18 @@ class Lossy:
     def close(self): pass
     def __enter__(self): return self
     def __exit__(self, *_): pass
+
+class Holed(Lossy):
+    # The end of every block and the beginning of the next are missing, one gap, on channel 1; on
+    # channel 0 so is something else.
+    n_channels = 2
+    def blocks(self):
+        for first in range(0, 320 * 100, 320):
+            gaps = [Missing(first + 100, 7, 0, 1, "lost"), Missing(first + 310, 10, 1, 1, "lost")]
+            if first:
+                gaps.insert(0, Missing(first, 20, 1, 1, "silent"))
+            samples = np.zeros((320, 2), np.float32)
+            yield AudioBlock(samples, first, 16_000, missing=tuple(gaps))
 
 class Flaky(Lossy):
     # Unplugged after two seconds with a noise, and away at every second attempt.
@@ -462,7 +472,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (information / "entry_points.txt").write_text(
         "[soundpost.sources]\nlossy = lossy_source:Lossy\nbroken = lossy_source:Lossy\n"
-        "flaky = lossy_source:Flaky\nstuck = lossy_source:Stuck\n"
+        "flaky = lossy_source:Flaky\nstuck = lossy_source:Stuck\nholed = lossy_source:Holed\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -490,6 +500,22 @@ def test_lost_sound_is_counted_and_not_reported_for_each_block(
     last = collector.health()[-1]
     assert last.gaps == daemon.totals["mic0"].gaps == 299
     assert last.lost_s == pytest.approx(299 * 0.01)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_marked_gaps_count_once_and_only_on_the_channel_that_is_heard(
+    mosquitto: Any, plan: Plan
+) -> None:
+    sources = [plan("holed:", "first", channel=0), plan("holed:", "second", channel=1)]
+    with publisher_of(mosquitto.port, *sources) as publisher:
+        daemon = Daemon(sources, DEVICE, publisher)
+        daemon.start()
+        assert daemon.wait(PATIENCE_S)
+    assert daemon.errors == {}
+    totals = daemon.totals
+    assert {name: totals[name].gaps for name in totals} == {"first": 100, "second": 100}
+    # Nothing is cut out: zeros stand in for what is missing.
+    assert {name: totals[name].windows for name in totals} == {"first": 38, "second": 38}
 
 
 @pytest.mark.usefixtures("plugin")

@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from soundpost.device.topics import (
     Topics,
     check_base_topic,
     check_name,
+    command_result_filter,
     event_filter,
+    health_filter,
+    model_state_filter,
     status_filter,
 )
 
@@ -240,6 +244,19 @@ def test_filters_match_the_topics_and_only_those() -> None:
     assert topic_matches_sub(event_filter("home/sound"), topics.event("mic0"))
     assert topic_matches_sub(event_filter("home/sound", "porch-pi"), topics.event("mic0"))
     assert topic_matches_sub(status_filter("home/sound"), topics.status)
+    others = (topics.status, topics.event("mic0"), topics.level("mic0"), topics.cmd("update"))
+    for topic_filter, topic in (
+        (model_state_filter, topics.model_state),
+        (health_filter, topics.health("mic0")),
+        (partial(command_result_filter, name="update"), topics.cmd_result("update")),
+    ):
+        for device in (None, "porch-pi"):
+            assert topic_matches_sub(topic_filter("home/sound", device_id=device), topic)
+            assert not any(
+                topic_matches_sub(topic_filter("home/sound", device_id=device), other)
+                for other in others
+            )
+        assert not topic_matches_sub(topic_filter("home/sound", device_id="attic"), topic)
     assert not topic_matches_sub(event_filter("home/sound", "attic"), topics.event("mic0"))
     assert not topic_matches_sub(event_filter("home/sound"), topics.state("mic0", "event"))
     assert not topic_matches_sub(event_filter("home/sound"), topics.cmd("reload"))

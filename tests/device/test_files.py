@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from soundpost.device.errors import InputError
-from soundpost.device.files import write_atomically
+from soundpost.device.files import replacing, write_atomically
 
 
 def test_new_content_replaces_the_old_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -20,6 +20,28 @@ def test_new_content_replaces_the_old_and_leaves_nothing_else(tmp_path: Path) ->
     write_atomically(path, b"old")
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_stream_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write_atomically(path, b"old")
+
+    def break_off() -> None:
+        with replacing(path) as file:
+            file.write(b"half of the n")
+            assert path.read_bytes() == b"old"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    assert path.read_bytes() == b"old"
+    with replacing(path, 0o600) as file:
+        for part in (b"n", b"e", b"w"):
+            file.write(part)
+            assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
 

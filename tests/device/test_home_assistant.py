@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +26,10 @@ from soundpost.device.home_assistant import (
     removals,
     safe_id,
 )
+from soundpost.device.remote import parse_request
 from soundpost.device.topics import Topics
+from soundpost.device.updates.model_state import PHASES, ModelState
+from soundpost.device.updates.offers import Installed
 
 RULES = json.loads(
     (Path(__file__).parent / "data" / "home_assistant_mqtt.json").read_text(encoding="utf-8")
@@ -85,8 +90,33 @@ def entities(messages: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
+# What its update platform knows besides what all have: homeassistant/components/mqtt/update.py
+# (Apache-2.0), until the rules are frozen anew.
+UPDATE_KEYS = {
+    "command_topic",
+    "device_class",
+    "display_precision",
+    "latest_version_template",
+    "latest_version_topic",
+    "payload_install",
+    "release_summary",
+    "release_url",
+    "retain",
+    "state_topic",
+    "title",
+    "value_template",
+}
+
+
+def rules_of(platform: str) -> dict[str, bool]:
+    if platform in RULES["platforms"] or platform != "update":
+        return dict(RULES["platforms"][platform])
+    shared = set(RULES["platforms"]["sensor"]) & set(RULES["platforms"]["binary_sensor"])
+    return dict.fromkeys(shared | UPDATE_KEYS, False)
+
+
 def check(platform: str, config: dict[str, Any]) -> None:
-    known = RULES["platforms"][platform]
+    known = rules_of(platform)
     assert set(config) <= set(known), set(config) - set(known)
     assert {key for key, needed in known.items() if needed} <= set(config)
     assert config["name"]
@@ -119,7 +149,9 @@ def test_both_ways_announce_the_same_entities_by_home_assistants_rules() -> None
 def test_each_label_of_each_source_has_a_state_of_its_own() -> None:
     found = entities(said("device"))
     states = {
-        config["state_topic"] for (platform, _), config in found.items() if platform != "sensor"
+        config["state_topic"]
+        for (platform, _), config in found.items()
+        if platform == "binary_sensor"
     }
     assert states == {
         TOPICS.state(source.name, label) for source in SOURCES for label in source.labels
@@ -165,6 +197,99 @@ def test_levels_say_their_unit_and_grow_old() -> None:
         HomeAssistantSettings(discovery="device"), TOPICS, [AnnouncedSource("mic0", ("dog",))]
     )
     assert not any("laeq" in name for _, name in entities(without))
+
+
+def with_model(can_update: bool) -> dict[str, Any]:
+    """The one entity of the model, in full words."""
+    messages = discovery_messages(
+        HomeAssistantSettings(discovery="device"), TOPICS, SOURCES, can_update
+    )
+    (found,) = [
+        {**config, "platform": platform}
+        for (platform, name), config in entities(messages).items()
+        if name == "soundpost/porch-pi/model"
+    ]
+    return found
+
+
+def test_the_model_has_a_button_where_it_can_be_updated() -> None:
+    shown = with_model(can_update=False)
+    assert (shown["platform"], shown["entity_category"]) == ("sensor", "diagnostic")
+    assert "command_topic" not in shown
+    button = with_model(can_update=True)
+    assert button["platform"] == "update"
+    assert shown["state_topic"] == button["state_topic"] == TOPICS.model_state
+    assert button["command_topic"] == TOPICS.cmd("update")
+    assert parse_request("update", button["payload_install"].encode()).install is True
+    # One is taken back where the other comes.
+    wanted = HomeAssistantSettings(discovery="component")
+    both = [discovery_messages(wanted, TOPICS, SOURCES, can) for can in (False, True)]
+    assert len(removals(*both)) == 1
+
+
+MODELS = st.builds(
+    Installed,
+    st.sampled_from(["tiny", "starter"]),
+    st.sampled_from(["1.0.0", "1.2.0-rc.1", "2.10.3"]),
+    st.sampled_from(["a" * 64, "b" * 64]),
+)
+
+
+@given(
+    MODELS,
+    st.none() | MODELS,
+    st.sampled_from(PHASES),
+    st.none() | st.floats(0, 1),
+    st.none() | st.text(max_size=400),
+)
+def test_home_assistant_reads_any_model_state(
+    installed: Installed,
+    offered: Installed | None,
+    phase: Any,
+    progress: float | None,
+    reason: str | None,
+) -> None:
+    """By its templates, Jinja's; the keys and kinds are those of MQTT_JSON_UPDATE_SCHEMA."""
+    state = ModelState(
+        "porch-pi",
+        datetime(2026, 11, 20, tzinfo=timezone.utc),
+        phase,
+        installed,
+        offered=offered,
+        progress=progress,
+        reason=reason,
+    )
+    values = {"value_json": json.loads(state.to_json())}
+
+    def rendered(can_update: bool) -> str:
+        text = with_model(can_update)["value_template"]
+        return str(jinja2.Environment().from_string(text).render(values))
+
+    assert rendered(False) == f"{installed.name} {installed.version}"
+    found = json.loads(rendered(True))
+    latest = offered or installed
+    assert found["installed_version"].endswith(installed.version)
+    assert found["latest_version"].endswith(latest.version)
+    same = (installed.name, installed.version) == (latest.name, latest.version)
+    assert (found["installed_version"] == found["latest_version"]) == same
+    assert found["title"] == latest.name
+    assert type(found["in_progress"]) is bool
+    assert found["in_progress"] == (
+        phase in ("download", "check", "self_test", "shadow", "swap", "roll_back")
+    )
+    percentage = found["update_percentage"]
+    assert percentage is None or (type(percentage) is int and 0 <= percentage <= 100)
+    assert (percentage is None) == (progress is None or not found["in_progress"])
+    # Home Assistant refuses longer ones.
+    assert found["release_summary"] == (reason or "")[:255]
+    assert set(found) == {
+        "installed_version",
+        "latest_version",
+        "title",
+        "in_progress",
+        "update_percentage",
+        "release_summary",
+    }
 
 
 def test_a_message_too_large_for_brokers_becomes_many() -> None:

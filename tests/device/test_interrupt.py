@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from soundpost.device.interrupt import handle_interrupts, interrupts_wait
+from soundpost.device.interrupt import StopRequests, handle_interrupts, interrupts_wait
 
 
 @pytest.fixture(autouse=True)
@@ -52,4 +52,30 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handle_interrupts(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_a_request_to_stop_interrupts_nothing_but_a_second_one_does_while_that_is_allowed() -> None:
+    with StopRequests(signal.SIGINT, signal.SIGTERM) as requests:
+        requests.check()
+        assert not requests.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert requests.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        requests.urgent = False
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            requests.check()
+    # As it was before.
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopRequests(signal.SIGINT) as requests:
+        signal.raise_signal(signal.SIGINT)
+        assert not requests.asked
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN

@@ -29,13 +29,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from soundpost.device.audio import AudioBlock
-from soundpost.device.bundle import read_bundle
+from soundpost.device.bundle import open_bundle, read_bundle
 from soundpost.device.errors import UsageError
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.health import Health
 from soundpost.device.identifiers import uuid7
 from soundpost.device.metrics import MAX_CONNECTIONS, Metrics, MetricsServer
 from soundpost.device.pipeline import ScoredWindow
+from soundpost.device.plan import SourcePlan
 from soundpost.device.settings import MetricsSettings
 
 PATIENCE_S = 60.0
@@ -110,7 +111,9 @@ def test_what_was_told_is_what_is_read(told: list[tuple[str, str, object]]) -> N
                 AudioBlock(np.zeros((content, 2), np.float32), 0, 48_000, None),
             )
         elif what == "scored":
-            metrics.scored(source, ScoredWindow(0, np.zeros(3, np.float32), (), content))
+            failure = "no numbers" if content > 2 else None
+            window = ScoredWindow(0, np.zeros(3, np.float32), (), content, failure)
+            metrics.scored(source, window)
         elif what == "opened":
             metrics.opened(source, uuid7(), 48_000, 2)
         else:
@@ -134,6 +137,8 @@ def test_what_was_told_is_what_is_read(told: list[tuple[str, str, object]]) -> N
         prefix = "soundpost_source_"
         assert value(samples, f"{prefix}samples_total", source=source) == sum(heard)
         assert value(samples, f"{prefix}windows_total", source=source) == len(scored)
+        failed = sum(seconds > 2 for seconds in scored)
+        assert value(samples, f"{prefix}failed_windows_total", source=source) == failed
         assert value(samples, "soundpost_window_seconds_count", source=source) == len(scored)
         spent_s = value(samples, "soundpost_window_seconds_sum", source=source)
         assert spent_s == pytest.approx(sum(scored))
@@ -164,6 +169,15 @@ def test_health_is_counters_and_whether_it_listens() -> None:
     assert value(samples, "soundpost_broker_connected") == 0
     metrics.health(Health("porch-pi", "mic0", NOW, "failed", "it is gone"))
     assert value(read(metrics), "soundpost_source_up", source="mic0") == 0
+
+
+def test_the_model_is_the_one_it_hears_with(tiny_bundle: Path, frames_bundle: Path) -> None:
+    metrics = Metrics("porch-pi", Queue())
+    for path in (tiny_bundle, frames_bundle):
+        bundle, interpreter, _ = open_bundle(path)
+        metrics.tuned("mic0", SourcePlan("mic0", "mic:", bundle, interpreter, ()))
+    models = [dict(labels) for name, labels in read(metrics) if name.endswith("model_info")]
+    assert models == [{"source": "mic0", "name": "tiny-frames", "version": "1.0.0"}]
 
 
 # -------------------------------------------------------------------------------------- the port

@@ -20,14 +20,21 @@ from typing import Any
 
 import voluptuous as vol
 from homeassistant.components.binary_sensor import BinarySensorDeviceClass
-from homeassistant.components.mqtt import abbreviations, binary_sensor, discovery, schemas, sensor
+from homeassistant.components.mqtt import (
+    abbreviations,
+    binary_sensor,
+    discovery,
+    schemas,
+    sensor,
+    update,
+)
 from homeassistant.components.sensor import SensorDeviceClass, SensorStateClass
 from homeassistant.components.sensor.const import DEVICE_CLASS_UNITS
 from homeassistant.const import EntityCategory, __version__
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import frame
 
-PLATFORMS = {"binary_sensor": binary_sensor, "sensor": sensor}
+PLATFORMS = {"binary_sensor": binary_sensor, "sensor": sensor, "update": update}
 
 
 def plain(schema: Any) -> dict[Any, Any]:
