@@ -225,6 +225,8 @@ def load_model(model: bytes, runtime: str = "auto", threads: int = 1) -> tuple[A
     ------
     MissingExtraError
         No runtime, or not the one asked for, is installed.
+    UsageError
+        No such runtime, or tflite-runtime in a process that has imported tensorflow before it.
     BundleError
         The file is no model, needs operators that the runtime lacks, or has other tensors.
     """
@@ -259,6 +261,12 @@ def load_model(model: bytes, runtime: str = "auto", threads: int = 1) -> tuple[A
         ) from error
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
+        # C++ symbols that both have: whichever comes second uses the other's.
+        if chosen == "tflite-runtime" and "tensorflow" in sys.modules and "vector::" in reason:
+            raise UsageError(
+                f"tflite-runtime cannot work where tensorflow was imported before it ({reason}): "
+                "import tflite_runtime.interpreter first, or choose ai-edge-litert"
+            ) from error
         raise BundleError(
             f"model: {chosen} cannot load it: {reason}; export it with `soundpost export`"
         ) from error

@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 import textwrap
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,10 @@ os.environ["XDG_RUNTIME_DIR"] = _RUNTIME.name
 # One thread for each of the test processes, which share the cores: threads that wait for a core
 # take forty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# tensorflow before it in one process breaks it (see load_model); which files share a process, and
+# in which order, is chance.
+if find_spec("tflite_runtime"):
+    import_module("tflite_runtime.interpreter")
 # A shell starts its background jobs with Ctrl-C ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

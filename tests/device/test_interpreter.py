@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import flatbuffers
@@ -189,3 +190,28 @@ def test_importing_it_pulls_in_no_runtime() -> None:
         "assert 'scipy.signal' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_tflite_runtime_after_tensorflow_says_what_to_do(tiny: ModuleType, tmp_path: Path) -> None:
+    import tensorflow  # noqa: F401  (a process of its own imports it: here it only has to be there)
+    import tflite_runtime  # noqa: F401
+
+    model = tmp_path / "model.tflite"
+    model.write_bytes(tiny.tiny_student(quantised=False).model)
+    program = (
+        "import sys, pathlib\n"
+        "import {first}, {second}\n"
+        "from soundpost.device.interpreter import load_interpreter\n"
+        "load_interpreter(pathlib.Path(sys.argv[1]).read_bytes(), 'tflite-runtime')\n"
+    )
+
+    def loaded(first: str, second: str) -> subprocess.CompletedProcess[str]:
+        source = program.format(first=first, second=second)
+        command = [sys.executable, "-c", source, str(model)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert loaded("tflite_runtime.interpreter", "tensorflow").returncode == 0
+    late = loaded("tensorflow", "tflite_runtime.interpreter")
+    assert late.returncode != 0
+    assert "UsageError: tflite-runtime cannot work where tensorflow was imported" in late.stderr
+    assert "import tflite_runtime.interpreter first, or choose ai-edge-litert" in late.stderr
