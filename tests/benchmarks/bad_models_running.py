@@ -9,21 +9,9 @@ which only the deciding part is real; see tests/faults/bad_model_campaign.py.
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
-from machine import describe, one_thread
-
-
-def main() -> int:
-    """Describe the machine and run the campaign."""
-    one_thread()
-    describe()
-    sys.stdout.flush()
-    campaign = Path(__file__).parents[1] / "faults" / "bad_model_campaign.py"
-    return subprocess.run([sys.executable, campaign, *sys.argv[1:]], check=False).returncode
-
+from machine import run_described
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_described("faults/bad_model_campaign.py"))

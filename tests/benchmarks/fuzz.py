@@ -8,21 +8,9 @@ See tests/fuzz/run.py for all options.
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
-from machine import describe, one_thread
-
-
-def main() -> int:
-    """Describe the machine and run the fuzzer."""
-    one_thread()
-    describe()
-    sys.stdout.flush()
-    fuzzer = Path(__file__).parents[1] / "fuzz" / "run.py"
-    return subprocess.run([sys.executable, fuzzer, *sys.argv[1:]], check=False).returncode
-
+from machine import run_described
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_described("fuzz/run.py"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,15 @@ def describe() -> None:
         f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
         f"numpy {np.__version__}, BLAS {', '.join(sorted(blas)) or 'unknown'}"
     )
+
+
+def run_described(program: str) -> int:
+    """Describe the machine and run a program of tests/ with our arguments; its exit code."""
+    one_thread()
+    describe()
+    sys.stdout.flush()
+    path = Path(__file__).parents[1] / program
+    return subprocess.run([sys.executable, path, *sys.argv[1:]], check=False).returncode
 
 
 def medians_ms(

@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from soundpost.device.errors import InputError
 
 # signed_repository imports the operator's side, which needs no more than the updates extra.
 for _name in ("kill_points", "web", "signed_repository", "simulated_sensor", "update_bench"):
@@ -44,3 +47,27 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="soundpost-", dir=memory) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def bench(memory_path: Path) -> Any:
+    """A simulated sensor and its repository."""
+    return sys.modules["update_bench"].Bench(memory_path)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Of the models and the state of updates: `full` says whether it takes anything."""
+    from soundpost.device.updates import model_store, update_record
+
+    found = SimpleNamespace(full=False)
+    write = model_store.write_atomically
+
+    def limited(path: Path, content: bytes, mode: int = 0o644) -> None:
+        if found.full:
+            raise InputError(f"{path}: cannot be written (No space left on device)")
+        write(path, content, mode)
+
+    for module in (model_store, update_record):
+        monkeypatch.setattr(module, "write_atomically", limited)
+    return found

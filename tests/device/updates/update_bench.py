@@ -28,6 +28,8 @@ SETTINGS = UpdateSettings(
     shadow_s=600.0,
     probation_s=7_200.0,
 )
+# Lives of minutes, which crash as often as a test wants.
+QUICK = replace(SETTINGS, spread_s=0.0, shadow_s=90.0, probation_s=300.0, max_crashes=1_000)
 ENDS = ("confirmed", "rejected", "rolled_back")
 
 
