@@ -49,7 +49,8 @@ PHASES: Final[tuple[str, ...]] = get_args(Phase)
 
 # How the last try ended. `deferred` and `unreachable` are tried again by themselves; `refused` is
 # what cannot be trusted or does not fit, `rejected` what was no good here before it was heard with,
-# `rolled_back` what was no good afterwards.
+# `rolled_back` what was no good afterwards, `superseded` what gave way to another model before it
+# had proved itself.
 Result = Literal[
     "up_to_date",
     "installed",
@@ -59,6 +60,7 @@ Result = Literal[
     "refused",
     "rejected",
     "rolled_back",
+    "superseded",
     "failed",
 ]
 RESULTS: Final[tuple[str, ...]] = get_args(Result)

@@ -195,17 +195,18 @@ class ModelStore:
         """Current has proved itself, and probation is over; `previous` is kept all the same."""
         self._step(replace(self._state, confirmed=True))
 
-    def roll_back(self) -> Installed | None:
+    def roll_back(self, *, rejected: bool = True) -> Installed | None:
         """Return to `previous`; returns the model that is now to run.
 
-        The one that was current is not fetched again. Nothing happens where current is the
-        settings' own.
+        Nothing happens where current is the settings' own.
+
+        rejected : the one that was current is unfit, and must not be fetched again
         """
         state = self._state
         if state.current is not None:
             self._step(
                 replace(
-                    self._rejecting(state.current),
+                    self._rejecting(state.current if rejected else None),
                     current=state.previous,
                     previous=None,
                     confirmed=True,

@@ -103,6 +103,45 @@ class Trial:
             return _RETRY_S
         return 0.0
 
+    @property
+    def interruptible(self) -> bool:
+        """Whether a model is on probation that may give way to another one now."""
+        state = self._store.state
+        return (
+            state.candidate is None
+            and not state.confirmed
+            and state.current is not None
+            and self._swap_until_s is None
+            and state.current.sha256 != self._condemned
+            and state.current.sha256 == self._sensor.running.sha256
+        )
+
+    def supersede(self, by: str) -> bool:
+        """Hear with the model before the one on probation again; that one may be offered again.
+
+        A newer one is so compared with a model that has proved itself. False, and nothing has
+        changed, where the model before cannot be loaded. Raises InputError where the disk is full:
+        the probation then goes on.
+
+        by : for what, for a person
+        """
+        state = self._store.state
+        model, previous = state.current, state.previous
+        assert model is not None
+        path = self._boot.bundle_path(previous)
+        try:
+            read_bundle(path)
+        except SoundpostError as error:
+            _LOGGER.warning("%s does not give way to %s: %s", _name(model), by, error)
+            return False
+        self._store.roll_back(rejected=False)
+        self.evidence.end_shadow()
+        self._first_loaded([path, self._boot.settings_path])
+        self._probed = ""
+        self._record.try_change(running=False)
+        self._ended("superseded", model, f"gives way to {by} before it has proved itself")
+        return True
+
     def abandon(self) -> None:
         """Another model was chosen by hand: forget the one that is tried.
 

@@ -28,7 +28,7 @@ from soundpost.device.updates.drift import Drift
 from soundpost.device.updates.live_sensor import LiveSensor
 from soundpost.device.updates.model_state import ModelState, Result
 from soundpost.device.updates.model_store import ModelStore
-from soundpost.device.updates.offers import Installed, Offer, choose
+from soundpost.device.updates.offers import Choice, Installed, Offer, choose
 from soundpost.device.updates.progress import Progress
 from soundpost.device.updates.self_test import run_self_test
 from soundpost.device.updates.trial import SelfTest, Trial
@@ -138,7 +138,7 @@ class Updater:
 
         install : take what is offered, also outside of the hours and where the settings say `ask`
         """
-        if self._trial.going_on:
+        if self._trial.going_on and not self._trial.interruptible:
             return f"an update is going on: {self.state.phase}"
         with self._lock:
             self._asked = self._asked or install
@@ -178,9 +178,12 @@ class Updater:
                 if self._by_hand == by_hand:
                     self._by_hand = None
             self._progress.phase("idle")
-        if self._trial.going_on:
-            return self._trial.step()
         left_s = self._next_look_s - self._now()
+        if self._trial.going_on:
+            if left_s > 0.0 or not self._trial.interruptible:
+                return self._trial.step()
+            self._look_past()
+            return 0.0
         if left_s > 0.0:
             self._watch_drift()
             self._progress.show()
@@ -236,14 +239,7 @@ class Updater:
         progress = self._progress
         try:
             progress.phase("refresh")
-            offers = self._repository.refresh()
-            choice = choose(
-                offers,
-                self._device,
-                self._settings.channel,
-                self._sensor.running,
-                self._store.state.rejected,
-            )
+            choice = self._choice(self._sensor.running)
             offer = choice.offer
             progress.offered = None if offer is None else _installed(offer)
             if offer is None:
@@ -252,12 +248,10 @@ class Updater:
                 return self._done(told, choice.reason)
             if self._settings.install == "ask" and not asked:
                 return self._done(None, choice.reason)
-            wait_s = 0.0 if asked else self._settings.until_hours_s(self._local())
+            wait_s = 0.0 if asked else self._until_hours_s()
             if wait_s > 0.0:
                 progress.phase("waiting")
-                # Not all at once, and early enough to begin within the hours.
-                spread_s = min(self._settings.spread_s, self._settings.hours_s / 2)
-                return self._look_in(wait_s + self._random.uniform(0.0, spread_s))
+                return self._look_in(wait_s)
             self._fetch(offer)
         except UpdateDeferredError as error:
             return self._failed("deferred", str(error), asked)
@@ -270,6 +264,47 @@ class Updater:
         self._failures = 0
         self._look_in(self._interval_s())
         return 0.0
+
+    def _look_past(self) -> None:
+        """Let the model on probation give way where the repository has another one by now.
+
+        Else it is told how the probation goes, but for what cannot be trusted.
+        """
+        with self._lock:
+            asked, self._asked, self._requested = self._asked, False, False
+        try:
+            offer = self._choice(self._store.state.current).offer
+            self._progress.offered = None if offer is None else _installed(offer)
+            wait_s = 0.0 if asked else self._until_hours_s()
+            if offer is None or (self._settings.install == "ask" and not asked):
+                pause_s = self._interval_s()
+            elif wait_s > 0.0:
+                pause_s = wait_s
+            elif self._trial.supersede(f"{offer.name} {offer.version}"):
+                # To fetch it.
+                self._keep_asked(asked)
+                pause_s = 0.0
+            else:
+                pause_s = self._interval_s()
+            self._failures = 0
+        except UpdateRefusedError as error:
+            self._progress.result("refused", str(error))
+            pause_s = self._interval_s()
+        except (UpdateError, InputError) as error:
+            _LOGGER.warning("on probation, and looking for another model: %s", error)
+            self._keep_asked(asked)
+            pause_s = self._retry_s()
+        self._look_in(pause_s)
+
+    def _choice(self, installed: Installed | None) -> Choice:
+        """What the repository has for this device in place of this model; raises as `refresh`."""
+        return choose(
+            self._repository.refresh(),
+            self._device,
+            self._settings.channel,
+            installed,
+            self._store.state.rejected,
+        )
 
     def _fetch(self, offer: Offer) -> None:
         progress = self._progress
@@ -294,16 +329,29 @@ class Updater:
 
     def _failed(self, result: Result, reason: str, asked: bool = False) -> float:
         """Try again soon, then less and less often; what was asked for stays asked."""
-        with self._lock:
-            self._asked = self._asked or asked
+        self._keep_asked(asked)
         self._progress.result(result, reason)
         self._progress.phase("waiting" if result == "deferred" else "idle")
-        pause_s = min(_RETRY_S * 2.0 ** min(self._failures, 20), self._settings.interval_s)
-        self._failures += 1
-        return self._look_in(pause_s * self._random.uniform(0.5, 1.5))
+        return self._look_in(self._retry_s())
+
+    def _keep_asked(self, asked: bool) -> None:
+        with self._lock:
+            self._asked = self._asked or asked
 
     def _interval_s(self) -> float:
         return self._settings.interval_s * self._random.uniform(0.75, 1.25)
+
+    def _retry_s(self) -> float:
+        """Longer with each failure, up to the interval."""
+        pause_s = min(_RETRY_S * 2.0 ** min(self._failures, 20), self._settings.interval_s)
+        self._failures += 1
+        return pause_s * self._random.uniform(0.5, 1.5)
+
+    def _until_hours_s(self) -> float:
+        """Until updates may begin: not all at once, and early enough to begin within the hours."""
+        wait_s = self._settings.until_hours_s(self._local())
+        spread_s = min(self._settings.spread_s, self._settings.hours_s / 2)
+        return wait_s + self._random.uniform(0.0, spread_s) if wait_s > 0.0 else 0.0
 
     def _look_in(self, wait_s: float) -> float:
         """Seconds until the next look; a request that came meanwhile has its own time."""
