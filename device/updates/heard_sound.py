@@ -26,3 +26,8 @@ class HeardSound:
             most_s = max(most_s, tally.heard_s - before_s)
             self._by_source[tally.source] = tally.heard_s
         return most_s
+
+
+def poll_s(whole_s: float) -> float:
+    """After how long to look again at how much of this time has been heard."""
+    return min(10.0, max(0.05, whole_s / 50))

@@ -78,6 +78,11 @@ class Progress:
             if (known.result, known.reason) != (result, reason):
                 record.try_change(result=result, reason=reason[:400], result_time=self._utc())
 
+    def ended(self, result: Result, model: Installed, reason: str) -> None:
+        """How the try of a model ended, which was the last step of it."""
+        self.result(result, f"{model.name} {model.version}: {reason}")
+        self.phase("idle")
+
     @property
     def state(self) -> ModelState:
         """As it is now."""

@@ -138,7 +138,7 @@ class Updater:
 
         install : take what is offered, also outside of the hours and where the settings say `ask`
         """
-        if self._trial.going_on and not self._trial.interruptible:
+        if self._trial.going_on and not self._trial.proof.interruptible:
             return f"an update is going on: {self.state.phase}"
         with self._lock:
             self._asked = self._asked or install
@@ -180,7 +180,7 @@ class Updater:
             self._progress.phase("idle")
         left_s = self._next_look_s - self._now()
         if self._trial.going_on:
-            if left_s > 0.0 or not self._trial.interruptible:
+            if left_s > 0.0 or not self._trial.proof.interruptible:
                 return self._trial.step()
             self._look_past()
             return 0.0
@@ -280,7 +280,7 @@ class Updater:
                 pause_s = self._interval_s()
             elif wait_s > 0.0:
                 pause_s = wait_s
-            elif self._trial.supersede(f"{offer.name} {offer.version}"):
+            elif self._trial.proof.supersede(f"{offer.name} {offer.version}"):
                 # To fetch it.
                 self._keep_asked(asked)
                 pause_s = 0.0

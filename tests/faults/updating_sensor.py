@@ -22,10 +22,10 @@ from tuf.ngclient._internal import trusted_metadata_set
 from soundpost.device import daemon
 from soundpost.device.cli import main
 from soundpost.device.observer import Observer, tell_all
-from soundpost.device.updates import trial, updater
+from soundpost.device.updates import proof, trial, updater
 from soundpost.device.updates.trusted_download import TrustedRepository
 
-updater._RETRY_S = trial._RETRY_S = 0.5
+updater._RETRY_S = trial._RETRY_S = proof._RETRY_S = 0.5
 updater._REQUEST_SPREAD_S = 0.0
 
 

@@ -56,8 +56,7 @@ def test_what_gave_way_may_come_again(bench: Bench) -> None:
     state = bench.until_result("confirmed")
     assert state.installed.version == "1.1.0"
     # All of its probation, and not the rest of it.
-    assert bench.updater._trial._record.record.heard_s >= 0.0
-    assert bench.updater._trial._heard_s >= SETTINGS.probation_s
+    assert bench.updater._trial.proof._heard_s >= SETTINGS.probation_s
 
 
 def test_an_operator_takes_it_back_at_once(bench: Bench) -> None:
@@ -172,7 +171,7 @@ def test_it_stays_where_the_one_before_cannot_be_read(bench: Bench) -> None:
 def test_it_does_not_give_way_while_it_is_taken_back_or_not_heard_with_yet(bench: Bench) -> None:
     bench.offer("1.1.0")
     bench.start()
-    interruptible: Callable[[], bool] = lambda: bench.updater._trial.interruptible  # noqa: E731
+    interruptible: Callable[[], bool] = lambda: bench.updater._trial.proof.interruptible  # noqa: E731
     seen: dict[str, set[bool]] = {}
 
     def note(state: object) -> bool:
