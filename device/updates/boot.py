@@ -233,16 +233,18 @@ def _with_end(record: UpdateRecord, *, crashed: bool) -> UpdateRecord:
     crashed : the sensor ended; else the machine did
     """
     crashes, cuts = record.crashes, record.power_cuts
-    if record.heard_s - record.crashed_at_s >= _CRASH_FORGOTTEN_S:
+    heard_s = record.compared_s + record.heard_s
+    if heard_s - record.crashed_at_s >= _CRASH_FORGOTTEN_S:
         crashes = 0
-    if record.heard_s - record.cut_at_s >= _CUT_FORGOTTEN_S:
+    if heard_s - record.cut_at_s >= _CUT_FORGOTTEN_S:
         cuts = 0
-    if crashed:
-        record = replace(record, crashed_at_s=record.heard_s)
-    else:
-        record = replace(record, cut_at_s=record.heard_s)
     return replace(
-        record, crashes=crashes + crashed, power_cuts=cuts + (not crashed), running=False
+        record,
+        crashes=crashes + crashed,
+        power_cuts=cuts + (not crashed),
+        crashed_at_s=heard_s if crashed else record.crashed_at_s,
+        cut_at_s=record.cut_at_s if crashed else heard_s,
+        running=False,
     )
 
 

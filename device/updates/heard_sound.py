@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from soundpost.device.updates.live_sensor import Tally
 
+# Between writes of how much was heard: an SD card is spared, and what was heard since is heard
+# again after a crash.
+SAVE_S = 60.0
+
 
 class HeardSound:
     """Adds up what tallies have come to have heard from look to look.

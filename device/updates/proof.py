@@ -17,7 +17,7 @@ from soundpost.device.errors import ConfigError, InputError, SoundpostError
 from soundpost.device.updates.boot import Boot, note_start
 from soundpost.device.updates.comparison import Verdict, compare
 from soundpost.device.updates.evidence import Evidence
-from soundpost.device.updates.heard_sound import HeardSound, poll_s
+from soundpost.device.updates.heard_sound import SAVE_S, HeardSound, poll_s
 from soundpost.device.updates.live_sensor import LiveSensor, ShadowTally, Tally
 from soundpost.device.updates.offers import Installed
 from soundpost.device.updates.probation import enough, judge
@@ -29,8 +29,6 @@ _LOGGER = logging.getLogger(__name__)
 # How long sources may take to score a first window of a new model. A source that reconnects is not
 # among those that listen.
 _SWAP_S = 120.0
-# An SD card is spared: what was heard since is counted again after a crash.
-_SAVE_S = 60.0
 # Of the probation, for which two models that were found to hear alike are not compared again.
 _CLEARED = 0.1
 # After a disk that was full.
@@ -120,7 +118,7 @@ class Proof:
         self._progress.phase("probation", min(1.0, heard_s / max(self._settings.probation_s, 1e-9)))
         if judgement.decision == "keep":
             return self._confirm(model, judgement.reason)
-        if self._now() - self._saved_s >= _SAVE_S:
+        if self._now() - self._saved_s >= SAVE_S:
             self._saved_s = self._now()
             self._record.change(heard_s=heard_s)
         return poll_s(self._settings.probation_s)

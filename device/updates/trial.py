@@ -8,15 +8,15 @@ soon returns, with the time until the next one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from soundpost.device.bundle import read_bundle
 from soundpost.device.errors import ConfigError, InputError, SoundpostError
 from soundpost.device.updates.boot import Boot, ends_too_often, note_start, settings_mark
 from soundpost.device.updates.comparison import compare
 from soundpost.device.updates.evidence import Evidence
-from soundpost.device.updates.heard_sound import poll_s
-from soundpost.device.updates.live_sensor import LiveSensor
+from soundpost.device.updates.heard_sound import SAVE_S, HeardSound, poll_s
+from soundpost.device.updates.live_sensor import LiveSensor, ShadowTally
 from soundpost.device.updates.model_state import Result
 from soundpost.device.updates.offers import Installed
 from soundpost.device.updates.progress import Progress
@@ -55,8 +55,11 @@ class Trial:
         self._boot, self._store, self._record = boot, boot.store, boot.record
         self._sensor, self._progress = sensor, progress
         self._runtime, self._threads = runtime, threads
-        self._ending, self._self_test = ending, self_test
+        self._ending, self._now, self._self_test = ending, now, self_test
         self.evidence = Evidence(boot.record, sensor)
+        # Of the model in the shadow.
+        self._beside, self._compared_s, self._saved_s = "", 0.0, 0.0
+        self._sound = HeardSound()
         # Of the model that is on probation, or is going to be.
         self.proof = Proof(settings, boot, sensor, progress, self.evidence, now)
 
@@ -135,7 +138,7 @@ class Trial:
         except SoundpostError as error:
             self._record.try_change(running=False)
             return self._reject(model, str(error))
-        heard_s = max((pair.new.heard_s for pair in pairs), default=0.0)
+        heard_s = self._compared(model, pairs)
         verdict = compare(pairs, self.settings)
         if verdict.outcome == "worse":
             self._record.try_change(running=False)
@@ -143,9 +146,20 @@ class Trial:
         share = min(1.0, heard_s / self.settings.shadow_s)
         self._progress.phase("shadow", share)
         if share < 1.0:
+            if self._now() - self._saved_s >= SAVE_S:
+                self._saved_s = self._now()
+                self._record.change(compared_s=heard_s)
             return poll_s(self.settings.shadow_s)
         self._record.change(shadowed=True, agreed=verdict.outcome == "alike")
         return 0.0
+
+    def _compared(self, model: Installed, pairs: Sequence[ShadowTally]) -> float:
+        """Sound of the shadow: a sensor that is on for minutes at a time comes to its end, too."""
+        if self._beside != model.sha256:
+            self._beside, self._saved_s = model.sha256, self._now()
+            self._compared_s, self._sound = self._record.record.compared_s, HeardSound()
+        self._compared_s += self._sound.more_s([pair.new for pair in pairs])
+        return self._compared_s
 
     def _swap(self, model: Installed) -> float:
         self._progress.phase("swap")

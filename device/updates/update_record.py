@@ -34,12 +34,14 @@ class UpdateRecord:
     sha256 : of the model that the following fields tell of; empty: of none
     tested : it has passed the self-test
     shadowed : it has passed the shadow
+    compared_s : of its shadow, sound that was heard before this start
     agreed : it was found to hear as the old one does
     suspected : something about it was odd, and no comparison has settled it
     heard_s : of its probation, sound that was heard before this start
     crashes : ends of the sensor with it, in the shadow or on probation, that nobody asked for
     power_cuts : ends of the machine with it, which are not counted as crashes
-    crashed_at_s, cut_at_s : heard_s at the last of each, after much more of which it is forgotten
+    crashed_at_s, cut_at_s : compared_s + heard_s at the last of each, after much more of which it
+        is forgotten
     running : the sensor has been started with it, or beside it, and not ended in order
     boot_id : of the machine's run in which it was started
     usual : scores of the model before it, or of itself once it has proved itself, by label, as
@@ -52,6 +54,7 @@ class UpdateRecord:
     sha256: str = ""
     tested: bool = False
     shadowed: bool = False
+    compared_s: float = 0.0
     agreed: bool = False
     suspected: bool = False
     heard_s: float = 0.0

@@ -143,6 +143,36 @@ def test_one_that_a_full_disk_kept_from_being_rejected_is_rejected_when_it_can_b
 
 
 @pytest.mark.parametrize(
+    ("kind", "orderly", "shadow_s", "result"),
+    [
+        ("good", True, 1_500.0, "confirmed"),
+        ("nan", True, 1_500.0, "rejected"),
+        # Its power is cut: often, but seldom for the sound that it hears.
+        ("good", False, 8 * 3_600.0, "confirmed"),
+    ],
+)
+def test_a_sensor_that_is_never_on_for_the_shadow_comes_to_its_end(
+    bench: Bench, kind: str, orderly: bool, shadow_s: float, result: str
+) -> None:
+    bench.settings = replace(SETTINGS, spread_s=0.0, shadow_s=shadow_s, probation_s=3_000.0)
+    bench.offer("1.1.0", kind)
+    lives = 0
+    bench.start()
+    while bench.state.result not in ENDS:
+        until_s = bench.late_s + shadow_s / 8
+        while bench.late_s < until_s and bench.state.result not in ENDS:
+            bench.step()
+        bench.end(orderly=orderly)
+        assert bench.boot.record is not None
+        bench.boot.record.change(boot_id=f"the boot before {lives}")
+        lives += 1
+        assert lives < 30
+        bench.start()
+    assert bench.state.result == result
+    assert lives >= (8 if result == "confirmed" else 1)
+
+
+@pytest.mark.parametrize(
     ("powered_s", "result"), [(2_400.0, "confirmed"), (300.0, "rolled_back")], ids=["timer", "bad"]
 )
 def test_a_sensor_on_a_timer_keeps_a_good_model(
