@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 from soundpost.device.bundle import read_bundle
 from soundpost.device.errors import SoundpostError
@@ -46,7 +47,7 @@ class Progress:
         self._phase: Phase = "off" if channel is None else "idle"
         self._progress: float | None = None
         self._shown: ModelState | None = None
-        self._settings_model: Installed | None = None
+        self._settings_model: tuple[Path, Installed] | None = None
         self._lock = threading.RLock()
         self.offered: Installed | None = None
         self.drift: float | None = None
@@ -78,6 +79,10 @@ class Progress:
             if (known.result, known.reason) != (result, reason):
                 record.try_change(result=result, reason=reason[:400], result_time=self._utc())
 
+    def proving(self, model: Installed) -> None:
+        """A model is heard with, and has to prove itself."""
+        self.result("installed", f"{model.name} {model.version} is on probation")
+
     def ended(self, result: Result, model: Installed, reason: str) -> None:
         """How the try of a model ended, which was the last step of it."""
         self.result(result, f"{model.name} {model.version}: {reason}")
@@ -99,7 +104,7 @@ class Progress:
                 confirmed=not tried or store is None or store.state.confirmed,
                 progress=self._progress,
                 offered=self.offered if self.offered != running else None,
-                previous=self._previous() if tried else None,
+                previous=self.previous() if tried else None,
                 channel=self.channel,
                 result=(known.result or None) if known else None,  # type: ignore[arg-type]
                 reason=(known.reason or None) if known else boot.fault,
@@ -119,16 +124,20 @@ class Progress:
                 self._shown = state
                 self._sensor.show(state)
 
-    def _previous(self) -> Installed | None:
+    def previous(self) -> Installed | None:
+        """What the model on probation goes back to; None: the settings' bundle cannot be read."""
         assert self._boot.store is not None
         previous = self._boot.store.state.previous
         if previous is not None:
             return previous
-        if self._settings_model is None:
+        # Another one may be chosen by hand.
+        path = self._boot.settings_path
+        if self._settings_model is None or self._settings_model[0] != path:
             try:
-                bundle = read_bundle(self._boot.settings_path)
+                bundle = read_bundle(path)
             except SoundpostError:
                 return None
             manifest = bundle.manifest
-            self._settings_model = Installed(manifest.name, manifest.version, bundle.sha256)
-        return self._settings_model
+            model = Installed(manifest.name, manifest.version, bundle.sha256)
+            self._settings_model = (path, model)
+        return self._settings_model[1]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from soundpost.device.bundle import Bundle, read_bundle
-from soundpost.device.errors import ConfigError, InputError, SoundpostError
+from soundpost.device.errors import ConfigError, InputError, SoundpostError, UpdateDeferredError
 from soundpost.device.updates.boot import Boot, note_start
 from soundpost.device.updates.comparison import Verdict, compare
 from soundpost.device.updates.evidence import Evidence
@@ -31,6 +31,8 @@ _LOGGER = logging.getLogger(__name__)
 _SWAP_S = 120.0
 # Of the probation, for which two models that were found to hear alike are not compared again.
 _CLEARED = 0.1
+# Models that give way unasked, one after the other, until one has proved itself or was no good.
+_GIVE_WAY = 2
 # After a disk that was full.
 _RETRY_S = 60.0
 
@@ -125,42 +127,60 @@ class Proof:
 
     @property
     def interruptible(self) -> bool:
-        """Whether a model is on probation that may give way to another one now."""
-        state = self._store.state
+        """Whether the model on probation is heard with, so that it may give way to another one."""
+        current = self._store.state.current
         return (
-            state.candidate is None
-            and not state.confirmed
-            and state.current is not None
+            not self._store.state.confirmed
+            and self._store.state.candidate is None
             and self._swap_until_s is None
-            and state.current.sha256 != self._condemned
-            and state.current.sha256 == self._sensor.running.sha256
+            and current is not None
+            and current.sha256 != self._condemned
+            and current.sha256 == self._sensor.running.sha256
         )
 
-    def supersede(self, by: str) -> bool:
+    def may_give_way(self) -> bool:
+        """Whether it may unasked: with releases that come too often none would prove itself."""
+        return self._record.record.gave_way < _GIVE_WAY
+
+    def supersede(self, by: str) -> None:
         """Hear with the model before the one on probation again; that one may be offered again.
 
-        A newer one is so compared with a model that has proved itself. False, and nothing has
-        changed, where the model before cannot be loaded. Raises InputError where the disk is full:
-        the probation then goes on.
+        What takes its place is so compared with a model that has proved itself. Raises
+        UpdateDeferredError where the model before cannot be loaded, InputError where the disk is
+        full: the probation then goes on.
 
         by : for what, for a person
         """
         state = self._store.state
-        model, previous = state.current, state.previous
+        model = state.current
         assert model is not None
-        path = self._boot.bundle_path(previous)
-        try:
-            read_bundle(path)
-        except SoundpostError as error:
-            _LOGGER.warning("%s does not give way to %s: %s", _name(model), by, error)
-            return False
-        self._store.roll_back(rejected=False)
         self._evidence.end_shadow()
-        self._first_loaded([path, self._boot.settings_path])
-        self._probed = ""
-        self._record.try_change(running=False)
+        try:
+            self._sensor.swap(read_bundle(self._boot.bundle_path(state.previous)))
+        except SoundpostError as error:
+            raise UpdateDeferredError(
+                f"{_name(model)} cannot give way to {by}, for the model before it cannot be "
+                f"loaded: {error}"
+            ) from error
+        try:
+            self._store.roll_back(rejected=False)
+        except InputError:
+            # Where it is written all the same, only what is not needed any more could not go.
+            if self._store.state.current == model:
+                self._first_loaded([self._store.path(model)])
+                raise
+        self.forget()
+        known = self._record.record
+        # It would have to show all of it again.
+        self._record.try_change(
+            running=False,
+            tested=False,
+            shadowed=False,
+            compared_s=0.0,
+            agreed=False,
+            gave_way=known.gave_way + 1,
+        )
         self._progress.ended("superseded", model, f"gives way to {by} before it has proved itself")
-        return True
 
     def _suspect(self, suspected: bool) -> None:
         if suspected != self._suspected:
@@ -219,7 +239,7 @@ class Proof:
     def _confirm(self, model: Installed, reason: str) -> float:
         self._store.confirm()
         self._evidence.end_shadow()
-        self._record.try_change(running=False)
+        self._record.try_change(running=False, gave_way=0)
         self._evidence.note_usual()
         self._progress.ended("confirmed", model, reason)
         return 0.0
@@ -237,7 +257,7 @@ class Proof:
         bundle = self._first_loaded([self._boot.bundle_path(previous), self._boot.settings_path])
         try:
             self._store.roll_back()
-            self._record.try_change(running=False)
+            self._record.try_change(running=False, gave_way=0)
         except InputError as error:
             _LOGGER.warning("%s", error)
             return _RETRY_S

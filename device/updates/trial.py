@@ -185,7 +185,7 @@ class Trial:
                 return self._ended("refused", model, str(error))
             return self._ended("rejected", model, str(error))
         self.proof.begin()
-        self._progress.result("installed", f"{_name(model)} is on probation")
+        self._progress.proving(model)
         return 0.0
 
     def _reject(self, model: Installed, reason: str) -> float:
@@ -196,7 +196,3 @@ class Trial:
     def _ended(self, result: Result, model: Installed, reason: str) -> float:
         self._progress.ended(result, model, reason)
         return 0.0
-
-
-def _name(model: Installed) -> str:
-    return f"{model.name} {model.version}"

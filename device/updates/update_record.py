@@ -47,6 +47,7 @@ class UpdateRecord:
     usual : scores of the model before it, or of itself once it has proved itself, by label, as
         counts in equal parts of 0 to 1; `usual_sha256` says whose
     usual_events, usual_windows, usual_heard_s, usual_compute_s : what came with them
+    gave_way : models that gave way unproved since one has proved itself, this one among them
     settings_sha256 : bundle that the settings named when a model was installed in its place
     result, reason, result_time : how the last try ended
     """
@@ -70,6 +71,7 @@ class UpdateRecord:
     usual_windows: int = 0
     usual_heard_s: float = 0.0
     usual_compute_s: float = 0.0
+    gave_way: int = 0
     settings_sha256: str = ""
     result: str = ""
     reason: str = ""
@@ -80,7 +82,7 @@ class UpdateRecord:
         if self.sha256 == sha256:
             return self
         kept = (name for name in vars(self) if name.startswith(("result", "reason", "usual")))
-        names = ("settings_sha256", *kept)
+        names = ("gave_way", "settings_sha256", *kept)
         return UpdateRecord(sha256=sha256, **{name: getattr(self, name) for name in names})
 
     def to_json(self) -> bytes:

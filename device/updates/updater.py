@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -118,6 +118,8 @@ class Updater:
         # To install; and whether a request has come since the last look began.
         self._asked = self._requested = False
         self._by_hand: Path | None = None
+        # Whether the last step of a probation was a look for another model.
+        self._looked_past = False
         self._failures = 0
         self._next_look_s = now() + self._random.uniform(0.0, settings.spread_s)
 
@@ -180,7 +182,10 @@ class Updater:
             self._progress.phase("idle")
         left_s = self._next_look_s - self._now()
         if self._trial.going_on:
-            if left_s > 0.0 or not self._trial.proof.interruptible:
+            # By turns: requests that come and come must not keep a bad model from being noticed.
+            past = left_s <= 0.0 and self._trial.proof.interruptible and not self._looked_past
+            self._looked_past = past
+            if not past:
                 return self._trial.step()
             self._look_past()
             return 0.0
@@ -239,7 +244,7 @@ class Updater:
         progress = self._progress
         try:
             progress.phase("refresh")
-            choice = self._choice(self._sensor.running)
+            choice = self._choose(self._repository.refresh(), self._sensor.running)
             offer = choice.offer
             progress.offered = None if offer is None else _installed(offer)
             if offer is None:
@@ -268,54 +273,83 @@ class Updater:
     def _look_past(self) -> None:
         """Let the model on probation give way where the repository has another one by now.
 
-        Else it is told how the probation goes, but for what cannot be trusted.
+        Else it is told how the probation goes, but for what cannot be trusted, and what a person
+        has asked for in vain.
         """
         with self._lock:
             asked, self._asked, self._requested = self._asked, False, False
         try:
-            offer = self._choice(self._store.state.current).offer
-            self._progress.offered = None if offer is None else _installed(offer)
-            wait_s = 0.0 if asked else self._until_hours_s()
-            if offer is None or (self._settings.install == "ask" and not asked):
-                pause_s = self._interval_s()
-            elif wait_s > 0.0:
-                pause_s = wait_s
-            elif self._trial.proof.supersede(f"{offer.name} {offer.version}"):
-                # To fetch it.
-                self._keep_asked(asked)
-                pause_s = 0.0
-            else:
-                pause_s = self._interval_s()
+            pause_s = self._replace(asked)
             self._failures = 0
         except UpdateRefusedError as error:
             self._progress.result("refused", str(error))
             pause_s = self._interval_s()
         except (UpdateError, InputError) as error:
             _LOGGER.warning("on probation, and looking for another model: %s", error)
+            if asked:
+                gone = isinstance(error, UpdateUnreachableError)
+                self._progress.result("unreachable" if gone else "deferred", str(error))
             self._keep_asked(asked)
             pause_s = self._retry_s()
         self._look_in(pause_s)
 
-    def _choice(self, installed: Installed | None) -> Choice:
-        """What the repository has for this device in place of this model; raises as `refresh`."""
-        return choose(
-            self._repository.refresh(),
-            self._device,
-            self._settings.channel,
-            installed,
-            self._store.state.rejected,
-        )
+    def _replace(self, asked: bool) -> float:
+        """Fetch what is to take the place of the model on probation; seconds until the next look.
+
+        Raises as `refresh`, `download` and `Proof.supersede`; the probation then goes on.
+        """
+        offers = self._repository.refresh()
+        model, previous = self._store.state.current, self._progress.previous()
+        assert model is not None
+        offer = self._choose(offers, model).offer
+        back = offer is not None and previous is not None and offer.sha256 == previous.sha256
+        # The one before is heard with meanwhile: what cannot follow that one would never come.
+        if offer is not None and not back and self._choose(offers, previous).offer is None:
+            offer = None
+        self._progress.offered = None if offer is None else _installed(offer)
+        self._progress.proving(model)
+        if offer is None or not (asked or self._may_replace(back)):
+            return self._interval_s()
+        wait_s = 0.0 if asked else self._until_hours_s()
+        if wait_s > 0.0:
+            return wait_s
+        if back:
+            self._trial.proof.supersede(f"{offer.name} {offer.version}")
+        else:
+            self._fetch(offer)
+        return self._interval_s()
+
+    def _may_replace(self, back: bool) -> bool:
+        """Whether a model on probation may give way unasked; back : to the one before it."""
+        automatic = self._settings.install != "ask"
+        return automatic and (back or self._trial.proof.may_give_way())
+
+    def _choose(self, offers: Collection[Offer], installed: Installed | None) -> Choice:
+        """What the repository has for this device in place of this model."""
+        settings, rejected = self._settings, self._store.state.rejected
+        return choose(offers, self._device, settings.channel, installed, rejected)
 
     def _fetch(self, offer: Offer) -> None:
-        progress = self._progress
-        progress.phase("download", 0.0)
+        """Make it the candidate; a probation goes on until it is there, and then ends."""
+        progress, trial = self._progress, self._trial
+        next_step_s = self._now()
 
         def received(n_bytes: int) -> None:
+            nonlocal next_step_s
             if self._ending.is_set():
                 raise _EndingError
-            progress.phase("download", min(1.0, n_bytes / max(1, offer.length)))
+            if not trial.going_on:
+                progress.phase("download", min(1.0, n_bytes / max(1, offer.length)))
+            elif self._now() >= next_step_s:
+                next_step_s = self._now() + trial.step()
 
+        received(0)
         path = self._repository.download(offer, self._store, received)
+        if trial.going_on:
+            by = f"{offer.name} {offer.version}"
+            if not trial.proof.interruptible:
+                raise UpdateDeferredError(f"{by} waits until another model has been taken back")
+            trial.proof.supersede(by)
         progress.phase("check")
         self._store.stage(path, _installed(offer))
 

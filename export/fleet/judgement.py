@@ -43,7 +43,8 @@ def judge(member: Member, sensor: Sensor | None, roll_out: RollOut, now: datetim
         return _ended_badly(member, state)
     if member.has_model and state.phase != "roll_back":
         was = f"hears with {state.installed.name} {state.installed.version} again"
-        reason = f"{was}: {state.reason}" if bad and state.reason else was
+        told = state.reason if bad or state.result == "superseded" else None
+        reason = f"{was}: {told}" if told else was
         return replace(member, outcome="rolled-back", reason=reason, has_model=False)
     last = f"; last: {state.result}: {state.reason}" if state.result and state.reason else ""
     if state.phase in _AT_WORK and member.outcome != "late":

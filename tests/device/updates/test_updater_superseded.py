@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from update_bench import ENDS, SETTINGS, Bench
 
+from soundpost.device.bundle import read_bundle
 from soundpost.device.errors import (
+    BundleError,
     InputError,
     SoundpostError,
     UpdateDeferredError,
@@ -55,7 +58,9 @@ def test_what_gave_way_may_come_again(bench: Bench) -> None:
     bench.offer("1.1.0")
     state = bench.until_result("confirmed")
     assert state.installed.version == "1.1.0"
-    # All of its probation, and not the rest of it.
+    # All of its tests and of its probation, and not the rest of it.
+    again = bench.phases[len(bench.phases) - bench.phases[::-1].index("download") :]
+    assert again[:5] == ["check", "self_test", "shadow", "swap", "probation"]
     assert bench.updater._trial.proof._heard_s >= SETTINGS.probation_s
 
 
@@ -72,9 +77,13 @@ def test_an_operator_takes_it_back_at_once(bench: Bench) -> None:
     assert bench.updater.request(install=True) == (
         "looks at the repository and installs what it offers"
     )
-    state = bench.until_result("up_to_date")
+    state = bench.until_result("superseded")
     assert (state.installed.version, state.confirmed) == ("1.1.0", True)
     assert bench.late_s - began_s < 120.0 < SETTINGS.shadow_s
+    # There is nothing to fetch, and nothing to try again.
+    assert bench.until_result("up_to_date").offered is None
+    assert bench.phases[-1] == "idle"
+    assert "shadow" not in bench.phases[bench.phases.index("probation", -8) :]
 
 
 def test_where_a_person_is_asked_it_waits_for_the_command(bench: Bench) -> None:
@@ -166,6 +175,189 @@ def test_it_stays_where_the_one_before_cannot_be_read(bench: Bench) -> None:
     assert (bench.step().phase, bench.sensor.running.version) == ("probation", "1.1.0")
     bench.bundle.write_bytes(content)
     assert bench.until_result("superseded", *ENDS).result == "superseded"
+
+
+def test_it_stays_until_the_other_has_arrived(bench: Bench) -> None:
+    on_probation(bench)
+    bench.offer("1.2.0")
+    download = bench.repository.download
+
+    def withheld(*_arguments: object) -> object:
+        raise UpdateUnreachableError("the server does not send it")
+
+    bench.repository.download = withheld  # type: ignore[method-assign]
+    bench.updater.request(install=True)
+    # Who asked for it is told.
+    state = bench.until_result("unreachable")
+    assert (state.phase, state.installed.version) == ("probation", "1.1.0")
+    bench.repository.download = download  # type: ignore[method-assign]
+    bench.until_result("superseded")
+    assert bench.until_result("confirmed").installed.version == "1.2.0"
+    assert bench.late_s < 1.5 * SETTINGS.interval_s + SETTINGS.probation_s
+
+
+def test_what_is_refused_is_forgotten_after_the_next_good_look(bench: Bench) -> None:
+    on_probation(bench)
+    bench.repository.error = UpdateRefusedError("is not to be trusted")
+    bench.until_result("refused")
+    bench.repository.error = None
+    assert bench.until_result("installed", *ENDS).result == "installed"
+
+
+def test_a_bad_model_is_taken_back_while_another_arrives(bench: Bench) -> None:
+    """Over a slow link: for longer than it takes to see that the model is no good."""
+    bench.settings = replace(SETTINGS, shadow_s=0.0)
+    bench.offer("1.1.0", "slow")
+    bench.start()
+    bench.until(lambda state: state.phase == "swap")
+    other = bench.offer("1.2.0")
+    versions: list[str] = []
+    download = bench.repository.download
+
+    def slow(offer: object, store: object, progress: Callable[[int], None]) -> object:
+        for n_bytes in range(40):
+            bench.late_s += 15.0
+            bench.sensor.hear(15.0)
+            progress(n_bytes)
+            versions.append(bench.sensor.running.version)
+        return download(offer, store, progress)
+
+    bench.repository.download = slow  # type: ignore[method-assign]
+    while not bench.updater._trial.proof.interruptible:
+        bench.step(1.0)
+    bench.updater._next_look_s = bench.late_s
+    bench.until(lambda _: bool(versions))
+    assert (versions[0], versions[-1]) == ("1.1.0", "1.0.0")
+    state = bench.until_result("confirmed")
+    assert state.installed.sha256 == other.sha256
+    assert len(bench.updater._store.state.rejected) == 1
+
+
+def test_it_does_not_go_back_to_what_the_other_could_not_follow(bench: Bench) -> None:
+    """2.0.0 was taken back to 1.1.0; 1.2.0 mends that, and is older than 2.0.0."""
+    bench.offer("2.0.0")
+    bench.start()
+    bench.until_result("confirmed")
+    bench.offer("1.1.0")
+    bench.repository.offers = (replace(bench.repository.offers[0], allow_older=True),)
+    bench.until(lambda state: state.phase == "probation" and state.installed.version == "1.1.0")
+    bench.offer("1.2.0")
+    bench.updater.request(install=True)
+    bench.until(lambda state: state.installed.version == "1.2.0" and state.confirmed)
+    heard = [model.version for model in bench.sensor.loaded]
+    assert heard == ["1.0.0", "2.0.0", "1.1.0", "1.2.0"]
+
+
+def test_releases_that_come_too_often_do_not_keep_all_from_proving_themselves(bench: Bench) -> None:
+    bench.settings = replace(SETTINGS, interval_s=600.0, spread_s=0.0)
+    bench.start()
+    confirmed, since_s = [], 0.0
+    for number in range(1, 25):
+        bench.offer(f"1.{number}.0")
+        until_s = bench.late_s + SETTINGS.probation_s / 2
+        while bench.late_s < until_s:
+            if bench.step().result == "confirmed" and bench.state.installed not in confirmed:
+                confirmed.append(bench.state.installed)
+                assert bench.late_s - since_s < 5 * SETTINGS.probation_s
+                since_s = bench.late_s
+    assert len(confirmed) >= 4
+    # A person who asks for it does not wait.
+    bench.until(lambda state: state.phase == "probation")
+    for number in range(30, 34):
+        bench.offer(f"1.{number}.0")
+        bench.updater.request(install=True)
+        bench.until(lambda state, number=number: str(state.reason).count(f"1.{number}.0 is on") > 0)
+
+
+@pytest.mark.parametrize("fault", ["cannot be loaded", "cannot be removed"])
+def test_what_is_heard_with_is_what_the_store_says(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The model before cannot be loaded any more; the model that goes cannot be removed."""
+    on_probation(bench)
+    bench.offer("1.2.0")
+    old, unlink = bench.sensor.loaded[0], Path.unlink
+
+    def stubborn(path: Path, **more: bool) -> None:
+        if path.suffix == ".bundle":
+            raise OSError(5, "Input/output error")
+        unlink(path, **more)
+
+    if fault == "cannot be loaded":
+        bench.sensor.unloadable[old.sha256] = BundleError("no memory left")
+    else:
+        monkeypatch.setattr(Path, "unlink", stubborn)
+    looks = bench.repository.looks
+    bench.until(lambda _: bench.repository.looks > looks)
+    state = bench.step()
+    store = bench.updater._store.state
+    if fault == "cannot be loaded":
+        assert (state.phase, state.installed.version, state.confirmed) == (
+            "probation",
+            "1.1.0",
+            False,
+        )
+        assert store.current == bench.sensor.running
+        assert bench.until_result(*ENDS).installed.version == "1.1.0"
+    else:
+        assert (store.current, bench.sensor.running.version, state.confirmed) == (
+            None,
+            "1.0.0",
+            True,
+        )
+        monkeypatch.undo()
+        assert bench.until_result("confirmed").installed.version == "1.2.0"
+
+
+def test_requests_that_come_and_come_do_not_hide_a_bad_model(bench: Bench) -> None:
+    bench.settings = replace(SETTINGS, shadow_s=0.0)
+    bench.offer("1.1.0", "nan")
+    bench.start()
+    bench.until(lambda state: state.phase == "swap")
+    began_s, refresh = bench.late_s, bench.repository.refresh
+
+    def slow() -> tuple[object, ...]:
+        bench.late_s += 26.0
+        bench.sensor.hear(26.0)
+        bench.updater.request(install=True)
+        bench.updater._next_look_s = bench.late_s
+        return refresh()
+
+    bench.repository.refresh = slow  # type: ignore[method-assign]
+    bench.updater._next_look_s = bench.late_s
+    bench.until_result("rolled_back")
+    assert bench.late_s - began_s < 400.0
+
+
+def test_a_kill_after_it_gave_way_is_not_its_crash(bench: Bench) -> None:
+    on_probation(bench)
+    bench.sensor.begin_shadow(read_bundle(bench.bundle))
+    bench.updater._trial.evidence._beside = ""
+    bench.offer("1.2.0")
+    bench.until_result("superseded")
+    assert bench.sensor.shadow() == ()
+    assert bench.boot.record is not None
+    assert (bench.boot.record.record.running, bench.boot.record.record.crashes) == (False, 0)
+
+
+def test_it_does_not_give_way_before_it_is_heard_with(bench: Bench, disk: SimpleNamespace) -> None:
+    """Its crashes could not be counted at the start, or it could not be noted that it went."""
+    on_probation(bench)
+    bench.end()
+    disk.full = True
+    bench.start()
+    assert bench.sensor.running.version == "1.0.0"
+    assert not bench.updater._trial.proof.interruptible
+    disk.full = False
+    bench.until(lambda state: state.phase == "probation")
+    assert bench.updater._trial.proof.interruptible
+    bench.kinds[bench.sensor.running.sha256] = "nan"
+    bench.end()
+    bench.start()
+    bench.until(lambda state: state.phase == "probation")
+    disk.full = True
+    bench.until_result("rolled_back")
+    assert not bench.updater._trial.proof.interruptible
 
 
 def test_it_does_not_give_way_while_it_is_taken_back_or_not_heard_with_yet(bench: Bench) -> None:

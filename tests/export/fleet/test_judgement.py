@@ -99,6 +99,18 @@ def test_who_loses_the_model_went_back() -> None:
     assert steps(sensor(installed=NEW), back) == ["confirmed", "rolled-back"]
 
 
+def test_who_was_given_another_model_says_which() -> None:
+    reason = "mine 1.1.0: gives way to mine 1.2.0 before it has proved itself"
+    back = sensor(result="superseded", reason=reason, result_time=SOON)
+    member = judge(Member("hall", 1, "probation", has_model=True), back, rolling(), SOON)
+    assert (member.outcome, member.has_model) == ("rolled-back", False)
+    assert reason in (member.reason or "")
+    # Of the model before this one, it is none of ours.
+    assert steps(sensor(phase="check", result="superseded", result_time=SOON, **OFFERED)) == [
+        "installing"
+    ]
+
+
 def test_late() -> None:
     settings = RollOutSettings()
     in_time = NOW + timedelta(seconds=settings.install_s - 1)
