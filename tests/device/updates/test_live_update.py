@@ -105,7 +105,13 @@ class Site:
         self.processes: list[subprocess.Popen[str]] = []
         self.write()
 
-    def write(self, updates: str = "", bundle: str = "first.bundle", more: str = "") -> None:
+    def write(
+        self,
+        updates: str = "",
+        bundle: str = "first.bundle",
+        more: str = "",
+        probation_s: float = 4.0,
+    ) -> None:
         self.settings.write_text(
             f'device_id = "{DEVICE}"\n[mqtt]\nhost = "127.0.0.1"\nport = {self.port}\n'
             "retry_min_s = 0.05\nretry_max_s = 0.2\n"
@@ -114,7 +120,7 @@ class Site:
             "[commands]\nenabled = true\nper_minute = 600\n"
             f'[updates]\nrepository = "{self.repository}"\nroot = "root.json"\n'
             'folder = "models"\nspread_s = 0\nlatency_share = 1\nslowdown = 100\n'
-            f"shadow_s = 3\nprobation_s = 4\n{updates}\n{more}",
+            f"shadow_s = 3\nprobation_s = {probation_s}\n{updates}\n{more}",
             "utf-8",
         )
 
@@ -238,6 +244,49 @@ def test_from_push_to_confirmed(site: Site, operator: Any, messages: Messages) -
     (reloaded,) = messages.of(f"{BASE}/cmd/reload/result")
     assert "the settings' model is in place of the installed one" in reloaded
     assert site.end() == 0
+
+
+@pytest.mark.timeout(3_600)
+def test_what_is_on_probation_for_a_day_gives_way_when_asked(
+    site: Site, operator: Any, messages: Messages
+) -> None:
+    """To a repaired release, and to the one before all of them."""
+    site.write(probation_s=86_400.0)
+
+    def on_probation(version: str) -> Callable[[], bool]:
+        def met() -> bool:
+            state = messages.states()[-1] if messages.states() else None
+            return (
+                state is not None
+                and (state.phase, state.confirmed) == ("probation", False)
+                and state.installed.version == version
+            )
+
+        return met
+
+    operator.release("1.3.0")
+    site.start()
+    messages.wait(on_probation("1.3.0"), site.told)
+    operator.release("1.4.0")
+    site.command("update")
+    messages.wait(on_probation("1.4.0"), site.told)
+    (gave_way,) = {s.reason for s in messages.states() if s.result == "superseded"}
+    assert gave_way == "tiny 1.3.0: gives way to tiny 1.4.0 before it has proved itself"
+    # Beside it, 1.2.0 was heard with, to be compared with one that has proved itself.
+    beside = [s.installed.version for s in messages.states() if s.phase == "shadow"]
+    assert set(beside) == {"1.2.0"}
+    operator.add((site.folder / "first.bundle").read_bytes(), allow_older=True)
+    operator.push()
+    site.command("update")
+    messages.wait(
+        lambda: (
+            (messages.states()[-1].installed.version, messages.states()[-1].confirmed)
+            == ("1.2.0", True)
+        ),
+        site.told,
+    )
+    assert site.end() == 0
+    assert_heard_without_a_break(messages)
 
 
 def sha_of(content: bytes) -> str:
