@@ -134,7 +134,6 @@ class Proof:
             and self._store.state.candidate is None
             and self._swap_until_s is None
             and current is not None
-            and current.sha256 != self._condemned
             and current.sha256 == self._sensor.running.sha256
         )
 
