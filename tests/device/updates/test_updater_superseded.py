@@ -196,6 +196,61 @@ def test_it_stays_until_the_other_has_arrived(bench: Bench) -> None:
     assert bench.late_s < 1.5 * SETTINGS.interval_s + SETTINGS.probation_s
 
 
+def test_one_that_was_taken_back_and_is_pushed_again_shows_all_of_it_again(bench: Bench) -> None:
+    """No other was tried since: what it has shown is known, but not what has changed here since."""
+    older = bench.offer("1.0.0")
+    back = replace(bench.repository.offers[0], allow_older=True)
+    bench.bundle.write_bytes(bench.repository.contents[older.sha256])
+    on_probation(bench)
+    again = bench.repository.offers
+    bench.repository.offers = (back,)
+    bench.until_result("superseded")
+    bench.repository.offers = again
+    count = len(bench.phases)
+    bench.until(lambda state: state.phase == "probation")
+    assert [phase for phase in bench.phases[count:] if phase in ("self_test", "shadow")] == [
+        "self_test",
+        "shadow",
+    ]
+
+
+def test_what_was_asked_for_comes_as_soon_as_it_can(bench: Bench) -> None:
+    """Also where a person is asked, and sooner than after the interval; every time anew."""
+    bench.settings = replace(SETTINGS, install="ask", interval_s=86_400.0, probation_s=86_400.0 * 3)
+    bench.offer("1.1.0")
+    bench.start()
+    bench.updater.request(install=True)
+    bench.until(lambda state: state.phase == "probation")
+    for version in ("1.2.0", "1.3.0"):
+        bench.offer(version)
+        bench.repository.error = UpdateUnreachableError("the server does not answer")
+        bench.updater.request(install=True)
+        bench.until_result("unreachable")
+        # Not the first attempt that fails.
+        looks = bench.repository.looks
+        bench.until(lambda _, looks=looks: bench.repository.looks >= looks + 3)
+        bench.repository.error = None
+        began_s = bench.late_s
+        bench.until_result("superseded")
+        assert bench.late_s - began_s < 60.0 * 2.0**4 * 1.5 + 60.0
+        bench.until(lambda state: state.phase == "probation")
+
+
+def test_after_a_good_look_it_is_tried_soon_again(bench: Bench) -> None:
+    bench.settings = replace(SETTINGS, interval_s=86_400.0, probation_s=86_400.0 * 30)
+    on_probation(bench)
+    bench.repository.error = UpdateUnreachableError("the server does not answer")
+    bench.updater.request(install=False)
+    looks = bench.repository.looks
+    bench.until(lambda _: bench.repository.looks >= looks + 6)
+    bench.repository.error = None
+    bench.until(lambda _: bench.repository.looks >= looks + 7)
+    bench.repository.error = UpdateUnreachableError("the server does not answer")
+    bench.updater.request(install=False)
+    bench.until(lambda _: bench.repository.looks >= looks + 8)
+    assert 30.0 <= bench.updater._next_look_s - bench.late_s + 60.0 <= 150.0
+
+
 def test_what_is_refused_is_forgotten_after_the_next_good_look(bench: Bench) -> None:
     on_probation(bench)
     bench.repository.error = UpdateRefusedError("is not to be trusted")
