@@ -10,7 +10,7 @@ from pathlib import Path
 
 from soundpost.device.bundle import AnyInterpreter, Bundle, read_bundle, starter_bundle_path
 from soundpost.device.daemon import Daemon
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ConfigError, SoundpostError, UsageError
 from soundpost.device.overlay import ALL, Overlay, save_overlay
 from soundpost.device.plan import SourcePlan, check_labels, plan_sources, planned_classes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from soundpost.device.clock import SampleClock, clock_synchronised
-from soundpost.device.detector import Detection
+from soundpost.device.detection import Detection
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7
 from soundpost.device.levels import LevelMeter

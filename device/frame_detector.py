@@ -23,17 +23,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from soundpost.device.detector import (
-    ClassSettings,
-    Detection,
-    Handed,
-    Leaving,
-    OpenEvent,
-    Reports,
-)
+from soundpost.device.detection import ClassSettings, Detection, Handed, Leaving, OpenEvent
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd
 from soundpost.device.manifest import check_frame_class
+from soundpost.device.score_tracks import Reports
 
 FloatArray = NDArray[np.float32]
 

@@ -20,7 +20,7 @@ from soundpost.device.bundle import Bundle
 from soundpost.device.capture import BlockSource, gathered, open_source
 from soundpost.device.clips import ClipRecorder, Clips
 from soundpost.device.clock import SampleClock, clock_synchronised
-from soundpost.device.detector import Detection
+from soundpost.device.detection import Detection
 from soundpost.device.errors import CaptureError, SoundpostError
 from soundpost.device.event_reporter import EventReporter
 from soundpost.device.events import ModelRef, SoundEvent

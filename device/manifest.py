@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import BundleError, InputError, SoundpostError
 from soundpost.device.features import FrontEnd
 from soundpost.device.interpreter import Quantisation, Signature

@@ -10,7 +10,8 @@ import numpy as np
 
 from soundpost.device.audio import AudioBlock, Channel, StreamResampler, select_channel
 from soundpost.device.bundle import AnyInterpreter, Bundle
-from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.detection import ClassSettings, Detection
+from soundpost.device.detector import EventDetector
 from soundpost.device.frame_detector import FrameDetector
 from soundpost.device.recogniser import Recogniser, ScoredWindow
 

@@ -16,7 +16,7 @@ from soundpost.device.bundle import (
     read_bundle,
     starter_bundle_path,
 )
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ConfigError, InputError
 from soundpost.device.manifest import check_frame_class
 from soundpost.device.microphone import MicrophoneProfile, load_profile

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from soundpost.device.bundle import AnyInterpreter, Bundle
-from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.detection import ClassSettings, Detection
+from soundpost.device.detector import EventDetector
 from soundpost.device.features import FloatArray, LogMelStream
 from soundpost.device.frame_detector import FrameDetector
 from soundpost.device.frame_interpreter import FrameInterpreter, State

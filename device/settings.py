@@ -25,7 +25,7 @@ from soundpost.device.broker_settings import (
     check_host,
 )
 from soundpost.device.clip_store import ClipSettings
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import ConfigError, InputError, UsageError
 from soundpost.device.feedback.feedback_settings import WHATS, FeedbackSettings

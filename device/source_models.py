@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import AnyInterpreter, Bundle
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.features import FloatArray
 from soundpost.device.pipeline import Pipeline
 from soundpost.device.recogniser import ScoredWindow, span

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from soundpost.device.bundle import Manifest, TrainingData, model_interpreter, write_bundle
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import UsageError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_interpreter import FrameInterpreter

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ExportError, UsageError
 from soundpost.device.features import FloatArray
 from soundpost.device.frame_interpreter import FrameInterpreter

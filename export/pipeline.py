@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from soundpost.device.bundle import Manifest, TrainingData, write_bundle
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.interpreter import load_interpreter, sigmoid

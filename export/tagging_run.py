@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ExportError, InputError
 from soundpost.device.features import FloatArray
 from soundpost.device.frame_detector import smooth

@@ -17,7 +17,7 @@ from soundpost.device.audio import Channel, check_channel
 from soundpost.device.bundle import open_bundle, starter_bundle_path
 from soundpost.device.capture import BlockSource
 from soundpost.device.command import Command
-from soundpost.device.detector import Detection
+from soundpost.device.detection import Detection
 from soundpost.device.errors import BundleError, InputError, UsageError
 from soundpost.device.file_source import open_file
 from soundpost.device.files import write_atomically

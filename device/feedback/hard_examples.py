@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundpost.device.alarms import TEMPORAL_PATTERNS
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.events import SoundEvent
 from soundpost.device.feedback.feedback_settings import FeedbackSettings
 from soundpost.device.manifest import Manifest

@@ -30,7 +30,8 @@ from second_alarms import CADENCES, make_alarm, make_beeper, mix_at_0_db
 
 from soundpost.device.alarms import synthesise_beeper
 from soundpost.device.bundle import open_bundle, starter_bundle_path
-from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.detection import ClassSettings, Detection
+from soundpost.device.detector import EventDetector
 from soundpost.device.features import FrontEnd, log_mel
 
 RATE_HZ = 16_000

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import Bundle, read_bundle, starter_bundle_path
-from soundpost.device.detector import Detection
+from soundpost.device.detection import Detection
 from soundpost.device.features import LogMelStream, log_mel
 from soundpost.device.interpreter import Interpreter, available_runtimes
 from soundpost.device.pipeline import Pipeline

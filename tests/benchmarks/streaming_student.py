@@ -20,7 +20,7 @@ import torch
 from machine import describe, one_thread, verdict
 
 from soundpost.device.bundle import open_bundle
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.frame_interpreter import FrameInterpreter
 from soundpost.train.sed.batches import in_order
 from soundpost.train.sed.decisions import FrameGrid

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
-from soundpost.device.detector import Detection
+from soundpost.device.detection import Detection
 from soundpost.device.pipeline import Pipeline
 
 FloatArray = NDArray[np.float32]

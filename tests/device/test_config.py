@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.clip_store import ClipSettings
 from soundpost.device.config import load_settings, parse_override
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.disk_outbox import OutboxSettings
 from soundpost.device.errors import ConfigError, InputError, SoundpostError, UsageError
 from soundpost.device.home_assistant import HomeAssistantSettings

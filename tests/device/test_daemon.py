@@ -24,7 +24,7 @@ from soundpost.device.clip_store import ClipSettings
 from soundpost.device.clips import Clips
 from soundpost.device.clock import Moment, clock_synchronised
 from soundpost.device.daemon import Daemon
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.disk_outbox import DiskOutbox, OutboxSettings
 from soundpost.device.errors import InputError
 from soundpost.device.events import SoundEvent

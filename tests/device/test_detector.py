@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soundpost.device.alarms import AlarmSettings, synthesise_alarm
-from soundpost.device.detector import ClassSettings, Detection, EventDetector
+from soundpost.device.detection import ClassSettings, Detection
+from soundpost.device.detector import EventDetector
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd, log_mel
 

@@ -11,7 +11,8 @@ import numpy as np
 from soundpost.device.broker_settings import BrokerSettings
 from soundpost.device.bundle import open_bundle
 from soundpost.device.clock import SampleClock
-from soundpost.device.detector import ClassSettings, EventDetector
+from soundpost.device.detection import ClassSettings
+from soundpost.device.detector import EventDetector
 from soundpost.device.event_reporter import EventReporter
 from soundpost.device.events import ModelRef, SoundEvent
 from soundpost.device.identifiers import uuid7

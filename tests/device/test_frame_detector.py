@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from soundpost.device.detector import ClassSettings, Detection
+from soundpost.device.detection import ClassSettings, Detection
 from soundpost.device.errors import InputError
 from soundpost.device.features import FrontEnd
 from soundpost.device.frame_detector import FrameDetector, detect_offline, median_span, smooth

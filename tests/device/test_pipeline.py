@@ -18,7 +18,8 @@ from soundpost.device.alarms import AlarmSettings, synthesise_alarm
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import Bundle, pack_bundle, parse_bundle, starter_bundle_path
 from soundpost.device.bundle import open_bundle as open_any_bundle
-from soundpost.device.detector import ClassSettings, EventDetector
+from soundpost.device.detection import ClassSettings
+from soundpost.device.detector import EventDetector
 from soundpost.device.errors import InputError
 from soundpost.device.features import log_mel
 from soundpost.device.interpreter import Interpreter

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import AnyInterpreter, Bundle, open_bundle
-from soundpost.device.detector import ClassSettings, Detection
+from soundpost.device.detection import ClassSettings, Detection
 from soundpost.device.pipeline import Pipeline
 from soundpost.device.recogniser import ScoredWindow, span
 

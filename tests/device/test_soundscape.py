@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soundpost.device.detector import ClassSettings, EventDetector
+from soundpost.device.detection import ClassSettings
+from soundpost.device.detector import EventDetector
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.soundscape import soundscape
 

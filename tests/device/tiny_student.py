@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from soundpost.device.bundle import Golden, Manifest, TrainingData
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.interpreter import Quantisation, load_interpreter
 

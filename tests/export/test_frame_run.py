@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from soundpost.device.bundle import read_bundle
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ExportError, UsageError
 from soundpost.device.features import FrontEnd
 from soundpost.device.interpreter import sigmoid

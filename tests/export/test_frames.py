@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from soundpost.device.audio import AudioBlock
 from soundpost.device.bundle import check_bundle, open_bundle, read_bundle
 from soundpost.device.commands.replay import COMMAND as REPLAY
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import BundleError, ExportError, InputError, UsageError
 from soundpost.device.features import FrontEnd, log_mel
 from soundpost.device.frame_detector import detect_offline

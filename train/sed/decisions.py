@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soundpost.device.detector import ClassSettings, Detection
+from soundpost.device.detection import ClassSettings, Detection
 from soundpost.device.features import FrontEnd
 from soundpost.train.sed.scenes import Event
 

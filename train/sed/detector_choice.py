@@ -17,7 +17,7 @@ from typing import cast
 
 from tqdm import tqdm
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.files import write_atomically

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from soundpost.device.detector import ClassSettings, Detection
+from soundpost.device.detection import ClassSettings, Detection
 from soundpost.device.features import FloatArray, FrontEnd
 from soundpost.device.frame_detector import detect_offline, smooth
 from soundpost.train.sed.confusion import segment_confusion

@@ -26,7 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.features import FrontEnd
 from soundpost.device.files import write_atomically
 from soundpost.train.sed.decisions import Detected, FrameGrid

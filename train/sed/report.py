@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ConfigError
 from soundpost.device.files import write_atomically
 from soundpost.train.sed.metrics import SedFigures

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.train.sed.decisions import FrameGrid, decide, event_strength, runs
 from soundpost.train.sed.judged import (

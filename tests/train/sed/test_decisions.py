@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.detector import ClassSettings, EventDetector
+from soundpost.device.detection import ClassSettings
+from soundpost.device.detector import EventDetector
 from soundpost.device.features import FrontEnd
 from soundpost.train.sed.decisions import FrameGrid, decide, event_strength, events_of, runs
 

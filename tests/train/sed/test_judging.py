@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import median_filter
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.features import FrontEnd
 from soundpost.train.sed.event_filter import detect, filter_frames, gate_and_filter
 from soundpost.train.sed.judging import choose_published, judge_on_device, judge_published

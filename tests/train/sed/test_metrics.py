@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.train.sed.decisions import Detected, FrameGrid, decide
 from soundpost.train.sed.judged import join_events

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import ConfigError
 from soundpost.device.features import FrontEnd, log_mel, mel_filters
 from soundpost.train.sed.confusion import segment_confusion

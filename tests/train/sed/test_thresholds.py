@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soundpost.device.detector import ClassSettings
+from soundpost.device.detection import ClassSettings
 from soundpost.device.errors import InputError
 from soundpost.train.sed.decisions import FrameGrid, decide
 from soundpost.train.sed.metrics import event_figures
