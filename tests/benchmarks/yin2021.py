@@ -126,8 +126,13 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to every recipe")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the runs")
-    parser.add_argument("--rows", nargs="+", choices=RECIPES, default=DEFAULT)
-    parser.add_argument("--against", default="plain", choices=RECIPES, help="row to compare with")
+    listed = f"of {', '.join(RECIPES)}"
+    parser.add_argument(
+        "--rows", nargs="+", choices=RECIPES, default=DEFAULT, metavar="ROW", help=listed
+    )
+    parser.add_argument(
+        "--against", default="plain", choices=RECIPES, metavar="ROW", help="to compare with"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     arguments = parser.parse_intermixed_args()
